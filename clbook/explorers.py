@@ -1,0 +1,381 @@
+"""Explorers: sliders, a picture, and a sentence that says what the picture shows.
+
+An explorer is a pure function that places the artists of one figure, and a thin wrapper that gives it
+sliders. Live in Jupyter the sliders move; where there is no kernel (GitHub, nbviewer, a printed page) the
+same output shows a few telling settings side by side. Each is worth opening alone:
+
+    from clbook.explorers import temperature
+    temperature()
+"""
+
+import base64
+import html
+import io
+import math
+import struct
+import textwrap
+import threading
+import zlib
+from functools import cached_property
+
+import ipywidgets as widgets
+import numpy as np
+from matplotlib import style
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+CSS_DPI = 96  # CSS pixels to the inch: with it, 12 pt text is 16 px high
+PANEL_WIDTH = 1320  # CSS pixels: a wider panel would be shrunk on a page until its text can't be read
+GAP = 28  # CSS pixels between the pictures of a panel
+POSITIVE, NEGATIVE = "#0072B2", "#D55E00"  # of plots.PALETTE, which would bring torch: seconds, for a slider
+INK, MUTED, FAINT = "#333333", "#5f5f5f", "#e4e4e4"
+
+
+def new_figure(width, height, *, density=2):
+    """An empty figure of `width` x `height` CSS pixels; `density` pixels to each keep text crisp.
+
+    Object-oriented on purpose: pyplot keeps global state, and JupyterLab moves sliders from a thread.
+    """
+    figure = Figure(figsize=(width / CSS_DPI, height / CSS_DPI), dpi=CSS_DPI * density, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+class Explorer:
+    """Sliders, below them one picture that never changes size, and below it one sentence.
+
+    title:    what this is, in a few words; it opens the alt text.
+    figure:   from `new_figure`, with every artist in place. It is kept and redrawn, never replaced.
+    update:   called as `update(name=value, ...)` with the value of each control. It places the artists
+              from these values alone, with no memory of earlier calls, and returns the sentence.
+    controls: name -> any ipywidgets control that has a `value`.
+    settings: three or four telling settings (dicts of values) for the static panel.
+    moving:   the artists that `update` changes: only they are redrawn, over a stored background.
+              Whatever else it touches makes the figure stale: seen too, at the price of a full redraw.
+
+    After an `update` that failed on a slider's move, `error` holds the exception; otherwise None.
+    """
+
+    def __init__(self, title, figure, update, *, controls, settings, moving=()):
+        self.title, self.controls, self.error = title, dict(controls), None
+        self._figure, self._update, self._settings = figure, update, [dict(s) for s in settings]
+        self._initial = self.values
+        self._lock = threading.RLock()
+        self._background = None
+        self._moving = sorted(moving, key=lambda artist: artist.get_zorder())
+        for artist in self._moving:
+            artist.set_animated(True)  # left out of the background
+        self._build_widget()
+        self._show(*self.draw())  # a mistake in `update` is its author's: let it out here
+        for control in self.controls.values():
+            control.observe(self._refresh, "value")
+
+    def _build_widget(self):
+        width, height = (round(inches * CSS_DPI) for inches in self._figure.get_size_inches())
+        fixed = {"width": f"{width}px", "max_width": "100%"}
+        for control in self.controls.values():
+            control.layout = widgets.Layout(**fixed)
+            control.style.description_width = "180px"
+            control.tooltip = control.description  # without one, ipywidgets 8.1 shows "null" on hovering
+        # widgets.Image has no alt text, and a tooltip breaks its view in ipywidgets 8.1: the sentence serves.
+        self._image = widgets.Image(
+            format="png",
+            layout=widgets.Layout(**fixed, height=f"{height}px", object_fit="contain", object_position="top"),
+        )
+        self._text = widgets.HTML(layout=widgets.Layout(**fixed))
+        self.widget = widgets.VBox([*self.controls.values(), self._image, self._text])
+
+    @property
+    def values(self):
+        """The value of each control, by name. Assign a dict, whole or part, to move the sliders."""
+        return {name: control.value for name, control in self.controls.items()}
+
+    @values.setter
+    def values(self, values):
+        self._check_names(values)
+        for name, value in values.items():
+            self.controls[name].value = value
+
+    def draw(self, **parameters):
+        """The sentence and the pixels (uint8 [H, W, 4]); a parameter left out keeps its first value.
+
+        The same parameters give the same pixels, whatever was drawn before. The live picture stays as it is.
+        """
+        self._check_names(parameters)
+        with self._lock:
+            sentence = self._update(**self._initial | parameters)
+            if not isinstance(sentence, str):
+                raise TypeError(f"expected `update` to return the sentence, a str; got {type(sentence).__name__}")
+            return sentence, self._pixels()
+
+    def _check_names(self, parameters):
+        if unknown := [name for name in parameters if name not in self.controls]:
+            known = ", ".join(self.controls)
+            raise ValueError(f"expected parameters of this explorer ({known}); got {', '.join(unknown)}")
+
+    def _pixels(self):
+        canvas = self._figure.canvas
+        if self._background is None or self._figure.stale:  # moving artists never make a figure stale
+            canvas.draw()
+            self._background = canvas.copy_from_bbox(self._figure.bbox)
+        canvas.restore_region(self._background)
+        for artist in self._moving:
+            self._figure.draw_artist(artist)
+        return np.array(canvas.buffer_rgba())
+
+    def _refresh(self, change=None):
+        with self._lock:  # the values are read inside: whichever thread comes last draws the last ones
+            try:
+                self._show(*self.draw(**self.values))
+            except Exception as error:  # raised in a callback it would vanish into a log: tell the learner
+                self.error = error
+                problem = f"This setting could not be drawn. {type(error).__name__}: {error}"
+                self._say(f"{problem} (The picture still shows the setting before it.)", role="alert")
+
+    def _show(self, sentence, pixels):
+        self.error = None
+        self._image.value = _png(pixels)
+        self._say(sentence, role="status")
+
+    def _say(self, sentence, role):
+        self.sentence = sentence
+        look = "line-height: 1.4; padding: 0 16px; min-height: 2.8em"  # two lines: what follows mustn't jump
+        self._text.value = f'<div role="{role}" style="{look}">{html.escape(sentence)}</div>'
+
+    @cached_property
+    def panel(self):
+        """The static panel: its PNG (bytes), and the sentence of each of its settings."""
+        sentences, frames = zip(*(self.draw(**setting) for setting in self._settings), strict=True)
+        return _side_by_side(frames, sentences, density=self._figure.dpi / CSS_DPI), sentences
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        png, sentences = self.panel
+        data = self.widget._repr_mimebundle_() | {
+            "image/png": base64.b64encode(png).decode(),
+            "text/plain": "\n".join(sentences),
+        }
+        alt = f"{self.title}, {len(sentences)} settings side by side. " + " ".join(sentences)
+        return data, {"image/png": {"alt": alt}}
+
+    def __repr__(self):
+        return f"{self.title}: {self.sentence}"
+
+
+def _png(pixels):
+    """RGBA pixels as PNG, in a hurry: Pillow tries five filters on every row, and flat graphics need none."""
+    height, width, _ = pixels.shape
+    rows = np.zeros((height, 1 + 4 * width), dtype=np.uint8)  # each row opens with its filter; 0 is none
+    rows[:, 1:] = pixels.reshape(height, -1)
+    header = struct.pack(">2I5B", width, height, 8, 6, 0, 0, 0)  # 8 bits a channel, RGBA
+    chunks = (b"IHDR", header), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+
+
+def _small_png(pixels):
+    """RGBA pixels as the PNG that a notebook stores: time doesn't matter, bytes do."""
+    image = Image.fromarray(pixels).convert("RGB")
+    if image.getcolors(4096):  # flat graphics fit a palette; photographs keep all their colours
+        image = image.quantize(256, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    image.save(buffer, "png", compress_level=9)
+    return buffer.getvalue()
+
+
+def _side_by_side(frames, sentences, density):
+    """One PNG of small multiples, each with its sentence below it, as many to a row as stay legible."""
+    height, width = (round(pixels / density) for pixels in frames[0].shape[:2])
+    columns = max(1, min(len(frames), (PANEL_WIDTH + GAP) // (width + GAP)))
+    captions = [textwrap.fill(sentence, int(width / 7.7)) for sentence in sentences]
+    lines = 1 + max(caption.count("\n") for caption in captions)
+    cell = height + 19 * lines + 2 * GAP
+    total_width = columns * (width + GAP) - GAP
+    total_height = math.ceil(len(frames) / columns) * cell - GAP
+    panel = new_figure(total_width, total_height, density=density)
+    for i, (frame, caption) in enumerate(zip(frames, captions, strict=True)):
+        left = i % columns * (width + GAP)
+        bottom = total_height - i // columns * cell - height
+        panel.figimage(frame, left * density, bottom * density, origin="upper")
+        place = (left + 16) / total_width, (bottom - 8) / total_height
+        panel.text(*place, caption, va="top", size=10.5, color=MUTED, linespacing=1.35)
+    panel.canvas.draw()
+    return _small_png(np.asarray(panel.canvas.buffer_rgba()))
+
+
+# --- temperature ---
+
+STEPS = (1, 1.1, 1.2, 1.4, 1.6, 1.8, 2, 2.2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9)  # all can be read out
+TAUS = (*(float(f"{step}e{decade}") for decade in (-2, -1, 0) for step in STEPS), 10.0)
+PLACED = (0.7, 0.55, 0.35, 0.2, 0.05, -0.1, -0.35, -0.6)  # by hand: the positive, then seven negatives
+ROWS = 7  # for negatives: a larger batch shows its hardest six, and all others together in the last row
+
+
+def softmax_weights(similarities, tau):
+    """What InfoNCE makes of one anchor's candidates: (weights float64 [N], loss in nats).
+
+    similarities: [N] cosines in [-1, 1], the positive first; tau: the temperature, above 0.
+    The weights are exp(s/tau) / sum exp(s/tau), the loss is -log of the positive's. Blind guessing
+    scores log(N). Stable for any tau. ValueError for anything else.
+    """
+    similarities = _checked(similarities)
+    if not 0 < tau < math.inf:
+        raise ValueError(f"expected a temperature above 0; got {tau}. Usual values lie between 0.05 and 1.")
+    logits = (similarities - similarities.max()) / tau  # exp(s/tau) itself overflows once s/tau passes 709
+    log_weights = logits - np.log(np.exp(logits).sum())
+    return np.exp(log_weights), abs(log_weights[0].item())
+
+
+def _checked(similarities):
+    if hasattr(similarities, "detach"):  # a tensor, perhaps on a GPU or with a gradient
+        similarities = similarities.detach().cpu().double()
+    values = np.asarray(similarities, dtype=np.float64)
+    expected = "expected one anchor's cosine similarities, the positive first, then its negatives"
+    if values.ndim != 1 or len(values) < 2:
+        raise ValueError(f"{expected}, shape [N] with N at least 2; got shape {list(values.shape)}")
+    if broken := np.count_nonzero(~np.isfinite(values)):
+        raise ValueError(f"{expected}; got {broken} NaN or infinite. Was a zero vector divided by its norm?")
+    worst = values[np.abs(values).argmax()]
+    if abs(worst) > 1.001:  # float32 rounding may pass 1 by a little
+        raise ValueError(f"{expected}, all in [-1, 1]; got {worst:.4g}. Normalise the embeddings first.")
+    return values.clip(-1, 1)
+
+
+@style.context("default")  # whatever style the notebook plots in
+def temperature(similarities=None, *, tau=0.1):
+    """Feel the temperature: one anchor, its candidates, and how much of the softmax each of them gets.
+
+    similarities: [N] cosine similarities of one anchor in [-1, 1], the positive first, then N - 1 >= 1
+                  negatives (a list, an array, a tensor); left out: eight candidates placed by hand.
+    tau:          where the temperature starts. Its slider runs from 0.01 to 10, the positive's from -1 to 1.
+    ValueError for anything else.
+    """
+    candidates = _checked(PLACED if similarities is None else similarities)
+    softmax_weights(candidates, tau)  # refuses a bad temperature before anything is drawn
+    start, negatives = candidates[0], np.sort(candidates[1:])[::-1]
+    figure, place, moving = _temperature_picture(negatives)
+
+    def update(tau, positive):
+        weights, loss = softmax_weights(np.append(positive, negatives), tau)
+        place(tau, positive, weights, loss)
+        guess = f"log {len(weights)} = {math.log(len(weights)):.2f}"
+        return (
+            f"τ = {tau:g}: the positive (similarity {_signed(positive)}) takes {_percent(weights[0])} of the "
+            f"weight, the hardest negative ({_signed(negatives[0])}) {_percent(weights[1])}; "
+            f"the loss is {loss:.2f} (blind guessing: {guess})."
+        )
+
+    taus = [(f"{value:g}", value) for value in sorted({*TAUS, float(tau)})]
+    behind = max(negatives[0] - 0.15, -1.0)
+    return Explorer(
+        "Temperature explorer",
+        figure,
+        update,
+        controls={
+            "tau": widgets.SelectionSlider(options=taus, value=float(tau), description="temperature τ"),
+            "positive": widgets.FloatSlider(start, min=-1, max=1, step=0.01, description="similarity of the positive"),
+        },
+        settings=[{"tau": 0.02}, {"tau": 0.2}, {"tau": 5.0}, {"tau": 0.1, "positive": behind}],
+        moving=moving,
+    )
+
+
+def _temperature_picture(negatives):
+    """The figure, the function that places its moving artists, and these artists."""
+    few = len(negatives) <= ROWS
+    own, others = (negatives, []) if few else np.split(negatives, [ROWS - 1])
+    labels = ["positive", "hardest negative", *(f"negative {i}" for i in range(2, len(own) + 1))]
+    labels += [] if few else [f"{len(others)} others, together"]
+    figure = new_figure(640, height := 192 + 25 * len(labels))
+    cosines, weights, losses = _temperature_axes(figure, labels, guess=math.log(len(negatives) + 1))
+    _negative_lollipops(cosines, own, others)
+
+    title = figure.text(16 / 640, 1 - 32 / height, "", size=17, weight="bold", color=INK)
+    lead = figure.text(176 / 640, 1 - 32 / height, "", size=11, color=INK)
+    level = cosines.axvline(0, color=POSITIVE, lw=1.2, ls=(0, (2, 2)))
+    (stem,) = cosines.plot([0, 0], [0, 0], color=POSITIVE, lw=2.5)
+    (star,) = cosines.plot([0], [0], "*", color=POSITIVE, ms=15, mec="white", mew=0.8, clip_on=False)
+    bars = weights.barh(range(len(labels)), 0, height=0.62, color=NEGATIVE)
+    bars[0].set(facecolor=POSITIVE, hatch="////", edgecolor="white", linewidth=0)
+    shares = [_number(weights, row) for row in range(len(labels))]
+    (bar,) = losses.barh([0], 0, height=0.6, color=INK)
+    (beyond,) = losses.plot(losses.get_xlim()[1], 0, ">", color=INK, ms=9, clip_on=False)
+    loss_number = _number(losses, 0)
+
+    def place(tau, positive, weights, loss):
+        title.set_text(f"τ = {tau:g}")
+        lead.set_text(_lead(positive - negatives[0]))
+        level.set_xdata([positive, positive])
+        stem.set_xdata([0, positive])
+        star.set_xdata([positive])
+        rows = weights if few else [*weights[:ROWS], weights[ROWS:].sum()]
+        for weight, rectangle, share in zip(rows, bars, shares, strict=True):
+            rectangle.set_width(weight)
+            share.set_text(_percent(weight).replace("under", "<").replace("over", ">"))
+        limit = losses.get_xlim()[1]
+        bar.set_width(min(loss, limit))
+        beyond.set_visible(loss > limit)
+        loss_number.set_text(f"{loss:.2f}" if loss < 100 else f"{loss:.0f}")
+
+    return figure, place, [title, lead, level, stem, star, *bars, *shares, bar, beyond, loss_number]
+
+
+def _temperature_axes(figure, labels, guess):
+    """Similarities and weights on shared rows; below them the loss, with blind guessing in the middle."""
+    width, height = figure.get_size_inches() * CSS_DPI
+    cosines = figure.add_axes((176 / width, 108 / height, 172 / width, 25 * len(labels) / height))
+    weights = figure.add_axes((386 / width, 108 / height, 180 / width, 25 * len(labels) / height))
+    losses = figure.add_axes((176 / width, 36 / height, 390 / width, 28 / height))
+    for axes in (cosines, weights, losses):
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0, labelsize=10, labelcolor=MUTED)
+        axes.tick_params(axis="y", pad=11)  # room for a marker at -1
+        axes.set_axisbelow(True)
+    for axes, heading in (cosines, "cosine similarity s"), (weights, "weight exp(s/τ) / Σ exp(s/τ)"):
+        axes.set(ylim=(len(labels) - 0.5, -0.5), yticks=range(len(labels)), yticklabels=[])
+        axes.grid(axis="x", color=FAINT, lw=1, clip_on=False)
+        axes.set_title(heading, size=11, color=INK, pad=18, loc="left")
+    cosines.set(xlim=(-1, 1), xticks=(-1, -0.5, 0, 0.5, 1), xticklabels=("−1", "−0.5", "0", "0.5", "1"))
+    cosines.set_yticklabels(labels, size=11, color=INK)
+    cosines.get_yticklabels()[0].set(weight="bold", color=POSITIVE)
+    cosines.axvline(0, color=MUTED, lw=1)
+    weights.set(xlim=(0, 1), xticks=(0, 0.5, 1), xticklabels=("0", "50 %", "100 %"))
+    losses.set(xlim=(0, 2 * guess), ylim=(-0.5, 0.5), xticks=(0, guess, 2 * guess), yticks=[0])
+    losses.set_xticklabels(("0", f"blind guess: log {math.exp(guess):.0f} = {guess:.2f}", f"{2 * guess:.1f}"))
+    losses.set_yticklabels(["loss"], size=11, weight="bold", color=INK)
+    losses.axvspan(0, 2 * guess, 0.2, 0.8, color=FAINT, lw=0)
+    equal = math.exp(-guess)
+    weights.text(equal, 1.02, "equal share", size=9.5, color=MUTED, transform=weights.get_xaxis_transform())
+    for axes, chance in (weights, equal), (losses, guess):
+        axes.axvline(chance, color=MUTED, lw=1.2, ls=(0, (4, 3)))
+    return cosines, weights, losses
+
+
+def _negative_lollipops(axes, own, others):
+    rows = range(1, len(own) + 1)
+    axes.hlines(rows, 0, own, color=NEGATIVE, lw=2.5)
+    axes.plot(own, rows, "o", color=NEGATIVE, ms=9, mec="white", mew=0.8, clip_on=False)
+    if len(others):  # a line over the range they span
+        axes.plot([others[-1], others[0]], [rows.stop] * 2, "|-", color=NEGATIVE, lw=2.5, ms=9, mew=2)
+
+
+def _number(axes, row):
+    """An empty number, right-aligned in a column beside the axes."""
+    look = {"size": 11, "weight": "normal" if row else "bold", "color": INK}
+    beside = {"xycoords": axes.get_yaxis_transform(), "xytext": (46, 0), "textcoords": "offset points"}
+    return axes.annotate("", (1, row), ha="right", va="center_baseline", **look, **beside)
+
+
+def _lead(gap):
+    if abs(gap) < 0.005:
+        return "the positive is level with the hardest negative"
+    return f"the positive {'leads' if gap > 0 else 'trails'} the hardest negative by {abs(gap):.2f}"
+
+
+def _percent(share):
+    return "under 1 %" if share < 0.01 else "over 99 %" if share > 0.99 else f"{100 * share:.0f} %"
+
+
+def _signed(similarity):
+    return f"{similarity:.2f}".replace("-", "−")
