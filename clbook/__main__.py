@@ -1,0 +1,5 @@
+import sys
+
+from clbook.cli import main
+
+sys.exit(main())

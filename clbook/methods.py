@@ -1,0 +1,32 @@
+"""Ways to train an encoder without labels, one small class each: `loss(views)` and `after_step()`."""
+
+import torch
+from torch import Tensor, nn
+
+from clbook.losses import nt_xent
+from clbook.models import ProjectionHead, feature_dim
+
+
+class SimCLR(nn.Module):
+    """Two views of each picture are each other's positive, all other pictures of the batch negatives (Chen et al.
+    2020).
+
+    Args:
+        encoder: [N, 3, H, W] to h [N, D].
+        temperature: of NT-Xent.
+        out_dim: of z.
+    """
+
+    def __init__(self, encoder: nn.Module, *, temperature: float = 0.2, out_dim: int = 128):
+        super().__init__()
+        self.encoder = encoder
+        self.head = ProjectionHead(feature_dim(encoder), out_dim=out_dim)
+        self.temperature = temperature
+
+    def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
+        """NT-Xent of a batch of pairs, two tensors [N, 3, H, W]: a scalar."""
+        z = self.head(self.encoder(torch.cat(views)))  # [2N, out_dim]: one pass for both views
+        return nt_xent(*z.split([len(view) for view in views]), temperature=self.temperature)
+
+    def after_step(self) -> None:
+        """Nothing to do; methods with a queue or a momentum encoder move them here."""
