@@ -55,10 +55,11 @@ layers:
 	$(RUN) -c 'from importlinter.cli import lint_imports_command as main; main()' --no-cache
 
 unit:
-	$(RUN) -m pytest -q -m 'not browser'
+	$(RUN) -m pytest -q -m 'not browser and not slow'
 
 nbval:
 	$(RUN) -m pytest -q $(NBVAL) notebooks/[0-9]*.ipynb
+	$(RUN) -m pytest -q -m slow
 
 browser:
 	$(RUN) -m pytest -q -m browser

@@ -135,7 +135,7 @@ def _nearest(word: str, choices) -> str:
 _HUES = np.array([0, 28, 55, 120, 180, 225, 275, 325]) / 60  # of COLORS, in sixths of the colour circle
 _BACKDROP_HUES = np.array([0, 28, 55, 120, 180, 225, 275, 0]) / 60  # of BACKGROUNDS, the last without saturation
 _LUMA = np.array([0.299, 0.587, 0.114])
-_BACKDROP_LUMA, _OBJECT_LUMA = 0.33, 0.6
+_BACKDROP_LUMA, _OBJECT_LUMA = 0.33, 0.55
 _CHUNK = 250  # scenes drawn at a time: small enough for the processor's cache
 
 
@@ -167,7 +167,7 @@ def _draw_factors(u: np.ndarray, unit: float) -> dict[str, np.ndarray]:
     shape, color, texture, background = (
         (u[:, i] * len(names)).astype(np.int64) for i, names in enumerate((SHAPES, COLORS, TEXTURES, BACKGROUNDS))
     )
-    radius = (8.4 + 3 * u[:, 4]) * unit
+    radius = (8.6 + 2.7 * u[:, 4]) * unit
     room = 32 * unit - 2 * radius
     turn = np.pi * (u[:, 7] - 0.5)  # +-90 degrees
     return {
@@ -225,7 +225,7 @@ def _rasterize(scene: dict[str, np.ndarray], noise: np.ndarray, size: int) -> tu
     for kind, pattern in enumerate(_PATTERNS):
         rows = scene["texture"] == kind
         period = column["period"][rows]
-        paint[rows] = 1 - 0.18 * pattern(u[rows] / period, v[rows] / period)
+        paint[rows] = 1 - 0.16 * pattern(u[rows] / period, v[rows] / period)
     cover = np.clip(0.5 - distance, 0, 1)  # the share of a pixel that the object fills
     light = 1 + 0.25 * (x * column["slope_x"] + y * column["slope_y"]) / size
     grain = noise * (16 / 255) - 8 + 0.5  # +-8 of 255, and the half that turns floor into rounding
@@ -295,7 +295,7 @@ _PATTERNS = (_solid, _stripes, _checks, _dots)  # as in TEXTURES
 
 def _public_factors(scene: dict[str, np.ndarray], size: int) -> dict[str, Tensor]:
     third = np.floor(3 * np.stack([scene["x"], scene["y"]]) / size).astype(np.int64)
-    scale = np.clip(np.floor(scene["radius"] / size * 32 - 8.4), 0, 2).astype(np.int64)
+    scale = np.clip(np.floor((scene["radius"] / size * 32 - 8.6) / 0.9), 0, 2).astype(np.int64)
     columns = {name: scene[name] for name in ("shape", "color", "texture", "background")}
     columns |= {"size": scale, "place": 3 * third[1] + third[0]}
     columns |= {name: scene[name].astype(np.float32) for name in ("x", "y", "radius", "turn")}

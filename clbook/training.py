@@ -86,11 +86,11 @@ class TrainConfig:
                         self.saturation, self.hue, self.jitter, self.gray)  # fmt: skip
 
 
+_STRONG_COLORS = {"brightness": 0.5, "contrast": 0.5, "saturation": 0.7, "hue": 0.5, "gray": 0.5}
 RECIPES = {
-    "shapes": {"crop": 0.7, "brightness": 0.7, "contrast": 0.7, "saturation": 0.7, "hue": 0.5, "gray": 0.5,
-               "batch_size": 64, "learning_rate": 1.5e-3},
-    "digits": {"crop": 0.6, "flip": 0.0, "rotation": 15.0, "batch_size": 64},
-}  # fmt: skip
+    "shapes": {"crop": 0.8, "batch_size": 64, "learning_rate": 1.5e-3, **_STRONG_COLORS},
+    "digits": {"crop": 0.7, "flip": 0.0, "batch_size": 64, "learning_rate": 1.5e-3, **_STRONG_COLORS},
+}
 
 
 @dataclass

@@ -216,6 +216,15 @@ def pixels(image):
     }""")
 
 
+def wait_for_another(page, image, seen):
+    """The pixels of the image once they are none of those seen."""
+    deadline = time.monotonic() + SECONDS
+    while (now := pixels(image)) in seen:
+        assert time.monotonic() < deadline, "the picture did not change"
+        page.wait_for_timeout(30)
+    return now
+
+
 def screenshot(page, folder, name):
     page.screenshot(path=Path(os.environ.get("SHOTS", folder)) / f"{name}.png")
 
@@ -261,11 +270,7 @@ def test_sliders_move_the_picture_and_the_sentence(page, lab, tmp_path):
         expect(readouts.nth(readout)).to_have_text(re.compile(begins))
         tau, positive = (text.replace("-", "−") for text in readouts.all_inner_texts())
         expect(sentence).to_have_text(re.compile(rf"^τ = {tau}: the positive \(similarity {positive}\)"))
-        deadline = time.monotonic() + SECONDS
-        while (now := pixels(image)) in seen:
-            assert time.monotonic() < deadline, "the picture did not change"
-            page.wait_for_timeout(30)
-        seen.append(now)
+        seen.append(wait_for_another(page, image, seen))
         assert (image.bounding_box(), below.bounding_box()) == places
 
     handles.nth(0).focus()
@@ -323,4 +328,18 @@ def test_the_panel_stands_in_a_notebook_until_it_is_run(page, lab, stored_notebo
     run(page)
     expect(sliders).to_have_count(2)
     expect(panel).to_have_count(0)
+    assert page.problems == []
+
+
+def test_lesson_00_opens_and_its_slider_moves(page, lab, tmp_path):
+    shutil.copy(run_notebooks.ROOT / "notebooks" / "00_start_here.ipynb", lab.root)
+    open_and_run(page, lab, "00_start_here.ipynb", cells=["imports", "temperature"])
+    image = page.locator(".jp-OutputArea-output .widget-image")
+    handle = page.locator(".widget-slider .noUi-handle").first
+    image.scroll_into_view_if_needed()
+    before = pixels(image)
+    handle.focus()
+    page.keyboard.press("ArrowRight")
+    wait_for_another(page, image, [before])
+    screenshot(page, tmp_path, "lesson-00")
     assert page.problems == []

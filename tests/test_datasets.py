@@ -1,0 +1,748 @@
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from clbook import datasets
+from clbook.datasets import SPLITS, load
+
+# The bytes of 300 scenes and of all that is known of them. To recompute: python tests/test_datasets.py
+SHAPES_SHA256 = "852ee8c84f30b2954fa574a03eb5269e8e862cc644113cd75bcde70d7f38c735"
+
+ROOT = Path(__file__).resolve().parents[1]
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def fingerprint(n=300):
+    """SHA-256 of a small `shapes`, more than one chunk of it."""
+    scenes = load("shapes", n=n)
+    digest = hashlib.sha256()
+    for tensor in (scenes.images, scenes.labels, scenes.masks, scenes.boxes, *scenes.factors.values()):
+        array = tensor.numpy()
+        digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
+    digest.update("\n".join(scenes.captions).encode())
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return load("shapes", n=600)
+
+
+def same(one, other):
+    """Whether two image sets hold the same, to the byte."""
+    tensors = [(one.images, other.images), (one.labels, other.labels), (one.masks, other.masks)]
+    tensors += [(one.boxes, other.boxes)] + [(one.factors[name], other.factors[name]) for name in one.factors]
+    return one.captions == other.captions and all(torch.equal(a, b) for a, b in tensors)
+
+
+# --- shapes: the same bytes everywhere --------------------------------------------------------------------
+
+
+def test_the_bytes_are_those_committed():
+    assert fingerprint() == SHAPES_SHA256
+
+
+def test_another_process_with_other_threads_draws_the_same_bytes():
+    environment = os.environ | {"OMP_NUM_THREADS": "3", "PYTHONHASHSEED": "7"}
+    command = [sys.executable, __file__]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.stdout.strip() == fingerprint(), done.stderr
+
+
+@pytest.mark.parametrize("cores", [None, 1, 7])
+def test_any_number_of_threads_draws_the_same_bytes(monkeypatch, cores):
+    expected = fingerprint(600)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert fingerprint(600) == expected
+
+
+def test_a_second_call_draws_the_same_and_leaves_the_global_random_numbers_alone(scenes):
+    states = np.random.get_state()[1].copy(), torch.get_rng_state()
+    assert same(load("shapes", n=600), scenes)
+    assert np.array_equal(np.random.get_state()[1], states[0])
+    assert torch.equal(torch.get_rng_state(), states[1])
+
+
+@pytest.mark.parametrize(("split", "n"), [("train", 1), ("train", 250), ("train", 251), ("test", 99)])
+def test_few_scenes_are_the_beginning_of_many(split, n):
+    assert same(load("shapes", split, n=n), load("shapes", split, n=400).subset(range(n)))
+
+
+def test_splits_and_seeds_share_no_scene():
+    sets = [load("shapes", split, n=300, seed=seed) for split in SPLITS for seed in (0, 1)]
+    pictures = Counter(image.numpy().tobytes() for s in sets for image in s.images)
+    assert len(pictures) == 6 * 300
+
+
+def test_there_are_4000_scenes_for_training_and_1000_elsewhere():
+    assert [len(load("shapes", split, image_size=8)) for split in SPLITS] == [4000, 1000, 1000]
+
+
+# --- shapes: what is drawn is what is said ----------------------------------------------------------------
+
+
+def test_shapes_have_the_promised_kinds_and_sizes(scenes):
+    n = len(scenes)
+    assert (n, scenes.name, scenes.skipped, scenes.files) == (600, "shapes", (), None)
+    assert scenes.images.shape == (n, 3, 32, 32) and scenes.images.dtype == torch.uint8
+    assert scenes.masks.shape == (n, 32, 32) and scenes.masks.dtype == torch.bool
+    assert scenes.boxes.shape == (n, 4) and scenes.boxes.dtype == torch.float32
+    assert scenes.labels.dtype == torch.int64 and torch.equal(scenes.labels, scenes.factors["shape"])
+    assert scenes.classes == scenes.factor_names["shape"] == datasets.SHAPES
+    assert len(scenes.captions) == n
+    assert {len(column) for column in scenes.factors.values()} == {n}
+    assert all(scenes.factors[name].dtype == torch.int64 for name in scenes.factor_names)
+
+
+def test_every_value_of_every_factor_occurs(scenes):
+    for name, values in scenes.factor_names.items():
+        counts = torch.bincount(scenes.factors[name], minlength=len(values))
+        assert len(counts) == len(values), name
+        least = 0 if name == "place" else 0.5  # large objects are in the centre most often
+        assert counts.min() > least * len(scenes) / len(values), (name, counts.tolist())
+
+
+def naive_box(mask):
+    rows = [y for y in range(len(mask)) for x in range(len(mask)) if mask[y][x]]
+    columns = [x for y in range(len(mask)) for x in range(len(mask)) if mask[y][x]]
+    return [min(columns), min(rows), max(columns) + 1, max(rows) + 1]
+
+
+@pytest.mark.parametrize("size", [16, 32])
+def test_boxes_are_the_tight_boxes_of_the_masks(size):
+    some = load("shapes", "val", n=40, image_size=size)
+    assert some.boxes.tolist() == [naive_box(mask) for mask in some.masks.tolist()]
+
+
+def test_boxes_lie_in_the_picture_and_fit_place_and_radius(scenes):
+    x0, y0, x1, y1 = scenes.boxes.T
+    assert (x0 >= 0).all() and (y0 >= 0).all() and (x1 <= 32).all() and (y1 <= 32).all()
+    x, y, radius = (scenes.factors[name] for name in ("x", "y", "radius"))
+    for low, high, middle in ((x0, x1, x), (y0, y1, y)):
+        assert ((low < middle) & (middle < high)).all()
+        assert ((high - low) / radius).max() < 2.4
+        assert ((high - low) / radius).min() > 0.4
+        assert (((low + high) / 2 - middle).abs() / radius).max() < 0.6
+
+
+def test_place_says_where_the_centre_is(scenes):
+    names = scenes.factor_names["place"]
+    for place, x, y in zip(*(scenes.factors[name].tolist() for name in ("place", "x", "y")), strict=True):
+        across = ("left", "centre", "right")[int(3 * x / 32)]
+        down = ("upper", "middle", "lower")[int(3 * y / 32)]
+        assert names[place] == ("centre" if (down, across) == ("middle", "centre") else f"{down} {across}")
+
+
+def test_size_orders_the_radii(scenes):
+    assert scenes.factor_names["size"] == ("small", "medium", "large")
+    small, medium, large = (scenes.factors["radius"][scenes.factors["size"] == i] for i in range(3))
+    assert small.max() <= medium.min() < medium.max() <= large.min()
+
+
+def test_captions_say_the_factors(scenes):
+    pattern = re.compile(r"a (?P<size>\S+) (?P<color>\S+) (?P<texture>\S+) (?P<shape>\S+) in the "
+                         r"(?P<place>[a-z ]+), on (?P<background>\S+)")  # fmt: skip
+    for i, caption in enumerate(scenes.captions):
+        said = pattern.fullmatch(caption).groupdict()
+        assert said == {name: scenes.factor_names[name][scenes.factors[name][i]] for name in said}
+
+
+def luma(images):
+    return (images.float() * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1) / 255
+
+
+def test_masks_are_where_the_pixels_change(scenes):
+    """Objects are lighter than what is behind them, so a threshold finds them again without any geometry."""
+    plain = scenes.subset(scenes.factors["texture"] == 0)
+    for light, mask in zip(luma(plain.images), plain.masks, strict=True):
+        threshold = (light[mask].median() + light[~mask].median()) / 2
+        assert ((light > threshold) == mask).float().mean() > 0.96
+
+
+def mean_color(scenes, inside):
+    chosen = (scenes.masks if inside else ~scenes.masks)[:, None]
+    color = (scenes.images.float() * chosen).sum((2, 3)) / chosen.sum((2, 3))  # [N, 3]
+    return color / color.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize(("factor", "inside"), [("color", True), ("background", False)])
+def test_colours_are_those_said(scenes, factor, inside):
+    """The nearest mean colour, learnt on half of the scenes, names the other half."""
+    colors, names = mean_color(scenes, inside), scenes.factors[factor]
+    means = torch.stack([colors[:300][names[:300] == i].mean(0) for i in range(len(scenes.factor_names[factor]))])
+    assert (torch.cdist(colors[300:], means).argmin(1) == names[300:]).float().mean() > 0.9
+
+
+def test_gray_pictures_hide_the_backgrounds_but_not_the_objects(scenes):
+    light = luma(scenes.images)
+    behind = torch.stack([light[i][~scenes.masks[i]].mean() for i in range(len(scenes))])
+    before = torch.stack([light[i][scenes.masks[i]].mean() for i in range(len(scenes))])
+    assert (before > behind + 0.05).all()
+    by_background = torch.stack(
+        [behind[scenes.factors["background"] == i].mean() for i in range(len(scenes.factor_names["background"]))]
+    )
+    assert by_background.max() - by_background.min() < 0.02
+
+
+def in_own_axes(scenes, side=25):
+    """Masks [N, side, side] as seen from the objects: centred, turned back, scaled by the radius."""
+    steps = torch.linspace(-1.2, 1.2, side)
+    v, u = torch.meshgrid(steps, steps, indexing="ij")
+    x, y, radius, turn = (scenes.factors[name][:, None, None] for name in ("x", "y", "radius", "turn"))
+    cos, sin = torch.deg2rad(turn).cos(), torch.deg2rad(turn).sin()
+    column = (x + radius * (u * cos - v * sin)).floor().long()
+    row = (y + radius * (u * sin + v * cos)).floor().long()
+    size = scenes.masks.shape[1]
+    inside = (column >= 0) & (column < size) & (row >= 0) & (row < size)
+    return (
+        scenes.masks[torch.arange(len(scenes))[:, None, None], row.clamp(0, size - 1), column.clamp(0, size - 1)]
+        & inside
+    )
+
+
+def test_place_radius_and_turn_bring_every_shape_to_one_template():
+    """Only the true parameters do: a wrong sign, or x for y, blurs the templates."""
+    scenes = load("shapes", n=1000, image_size=64)
+    seen = in_own_axes(scenes).float().flatten(1)
+    templates = torch.stack([seen[:500][scenes.labels[:500] == i].mean(0) for i in range(len(scenes.classes))])
+    nearest = torch.cdist(seen[500:], templates).argmin(1)
+    assert (nearest == scenes.labels[500:]).float().mean() > 0.99
+    sharp = (templates - 0.5).abs().mean(1) * 2  # 1 where all scenes of a shape agree in every point
+    assert sharp.min() > 0.85, dict(zip(scenes.classes, sharp.tolist(), strict=True))
+
+
+def test_textures_are_those_said():
+    """Light varies more inside a textured object than inside a plain one."""
+    large = load("shapes", n=200, image_size=96)
+    light = torch.nn.functional.avg_pool2d(luma(large.images), 3)  # without most of the grain
+    core = (
+        torch.nn.functional.avg_pool2d(large.masks.float(), 5, 3, 1, count_include_pad=False) == 1
+    )  # away from the edge
+    spread = torch.stack([one[inside].std() / one[inside].mean() for one, inside in zip(light, core, strict=True)])
+    plain, *textured = (spread[large.factors["texture"] == i].median() for i in range(4))
+    assert min(textured) > 1.3 * plain
+
+
+@pytest.mark.parametrize("size", [16, 64, 33])
+def test_another_size_draws_the_same_scenes(scenes, size):
+    other = load("shapes", n=200, image_size=size)
+    few = scenes.subset(range(200))
+    assert other.images.shape == (200, 3, size, size)
+    for name in ("shape", "color", "texture", "background"):
+        assert torch.equal(other.factors[name], few.factors[name])
+    for name in ("x", "y", "radius"):
+        torch.testing.assert_close(other.factors[name], few.factors[name] * size / 32)
+    torch.testing.assert_close(other.boxes / size, few.boxes / 32, atol=2.1 / min(size, 32), rtol=0)
+    means = [s.images.float().mean((2, 3)) for s in (other, few)]
+    torch.testing.assert_close(*means, atol=6, rtol=0)
+
+
+# --- ImageSet ---------------------------------------------------------------------------------------------
+
+
+def test_a_subset_carries_everything(scenes):
+    index = [5, 3, 3, 599]
+    few = scenes.subset(index)
+    assert len(few) == 4
+    assert (few.name, few.classes, few.factor_names) == (scenes.name, scenes.classes, scenes.factor_names)
+    assert few.captions == tuple(scenes.captions[i] for i in index)
+    for name in ("images", "labels", "masks", "boxes"):
+        assert torch.equal(getattr(few, name), torch.stack([getattr(scenes, name)[i] for i in index])), name
+    for name, column in scenes.factors.items():
+        assert torch.equal(few.factors[name], torch.stack([column[i] for i in index])), name
+
+
+def test_an_image_set_says_in_one_line_what_it_is(scenes):
+    assert repr(scenes) == f"ImageSet('shapes', 600 pictures [3, 32, 32], {len(scenes.classes)} classes)"
+
+
+def test_a_subset_takes_lists_ranges_tensors_masks_and_nothing(scenes):
+    chosen = scenes.subset(range(10, 13))
+    assert same(scenes.subset([10, 11, 12]), chosen)
+    assert same(scenes.subset(torch.tensor([10, 11, 12])), chosen)
+    mask = torch.zeros(600, dtype=torch.bool)
+    mask[10:13] = True
+    assert same(scenes.subset(mask), chosen)
+    assert same(scenes.subset(mask.tolist()), chosen)
+    assert len(scenes.subset([])) == 0
+
+
+def test_a_subset_of_a_flat_folder_has_no_labels(tmp_path):
+    fill(tmp_path, [f"{i}.png" for i in range(10)])
+    few = load(f"folder:{tmp_path}").subset([2, 0])
+    assert few.labels is None and few.masks is None and few.captions is None
+    assert len(few.files) == 2
+
+
+# --- digits -----------------------------------------------------------------------------------------------
+
+
+def test_digits_are_all_of_scikit_learns_in_three_parts():
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    wanted = Counter((tuple(np.rint(image.ravel() / 16 * 255).astype(int)), int(label))
+                     for image, label in zip(bunch.images, bunch.target, strict=True))  # fmt: skip
+    parts = [load("digits", split, image_size=8) for split in SPLITS]
+    assert [len(part) for part in parts] == [1257, 270, 270]
+    found = Counter()
+    for part in parts:
+        assert torch.equal(part.images[:, 0], part.images[:, 1]) and torch.equal(part.images[:, 0], part.images[:, 2])
+        pictures = part.images[:, 0].flatten(1).tolist()
+        found += Counter((tuple(p), label) for p, label in zip(pictures, part.labels.tolist(), strict=True))
+    assert found == wanted  # 1,797 different ones, so the parts share none
+    assert max(wanted.values()) == 1
+    first = {tuple(np.rint(image.ravel() / 16 * 255).astype(int)) for image in bunch.images[:1257]}
+    assert len(first & {tuple(picture) for picture in parts[0].images[:, 0].flatten(1).tolist()}) < 1000  # mixed
+
+
+def test_digits_have_the_promised_kinds():
+    part = load("digits", "val")
+    assert part.images.shape == (270, 3, 32, 32) and part.images.dtype == torch.uint8
+    assert part.labels.dtype == torch.int64 and part.classes == tuple("0123456789")
+    assert part.images.is_contiguous()
+    assert set(part.labels.tolist()) == set(range(10))
+    small = load("digits", "val", image_size=8).images.float().mean()
+    assert abs(part.images.float().mean() - small) < 1  # scaled, not padded
+
+
+def test_n_digits_are_chosen_by_the_seed():
+    every = [image.numpy().tobytes() for image in load("digits", image_size=8).images]
+    few = [
+        [image.numpy().tobytes() for image in load("digits", n=50, seed=seed, image_size=8).images]
+        for seed in (0, 0, 1)
+    ]
+    assert few[0] == few[1] != few[2]
+    assert len(set(few[0])) == 50 and set(few[0]) < set(every)
+    more = {image.numpy().tobytes() for image in load("digits", n=100, image_size=8).images}
+    assert set(few[0]) < more
+
+
+# --- folder: which files, which labels --------------------------------------------------------------------
+
+
+def color_of(name):
+    """A colour of its own for each file name."""
+    return tuple(hashlib.sha256(name.encode()).digest()[:3])
+
+
+def fill(folder, names, size=(12, 12)):
+    """Plain pictures; a PNG keeps its colour through every scaling, so each can be told from its pixels."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, color_of(path.name)).save(path, "PNG")
+    return folder
+
+
+def two_classes(folder, each=20):
+    return fill(folder, [f"{kind}/{kind}{i}.png" for kind in ("cat", "dog") for i in range(each)])
+
+
+def splits_of(folder, **options):
+    return {split: load(f"folder:{folder}", split, image_size=8, **options) for split in SPLITS}
+
+
+def names_of(images):
+    return [Path(file).name for file in images.files]
+
+
+def assert_colors(images):
+    """That picture i really is file i."""
+    assert images.images[:, :, 0, 0].tolist() == [list(color_of(name)) for name in names_of(images)]
+
+
+def test_class_folders_give_labels_and_three_splits(tmp_path):
+    parts = splits_of(two_classes(tmp_path))
+    assert [len(part) for part in parts.values()] == [32, 4, 4]
+    files = [file for part in parts.values() for file in part.files]
+    assert len(set(files)) == 40
+    for part in parts.values():
+        assert part.classes == ("cat", "dog") and part.labels.dtype == torch.int64
+        assert part.images.dtype == torch.uint8 and part.images.shape[1:] == (3, 8, 8)
+        assert [part.classes[label] for label in part.labels] == [name[:3] for name in names_of(part)]
+        assert Counter(part.labels.tolist())[0] == len(part) / 2  # a tenth of each class
+        assert_colors(part)
+
+
+def test_a_flat_folder_has_no_labels(tmp_path):
+    parts = splits_of(fill(tmp_path, [f"{i}.png" for i in range(20)]))
+    assert [len(part) for part in parts.values()] == [16, 2, 2]
+    assert all(part.labels is None and part.classes == () for part in parts.values())
+    assert len({name for part in parts.values() for name in names_of(part)}) == 20
+
+
+def test_the_cut_is_the_same_each_time_and_in_another_place(tmp_path):
+    one, other = two_classes(tmp_path / "a"), two_classes(tmp_path / "b" / "c")
+    cuts = [{split: names_of(part) for split, part in splits_of(folder).items()} for folder in (one, one, other)]
+    assert cuts[0] == cuts[1] == cuts[2]
+
+
+def test_a_new_file_moves_next_to_no_other(tmp_path):
+    two_classes(tmp_path)
+    before = {name: split for split, part in splits_of(tmp_path).items() for name in names_of(part)}
+    for extra in range(5):
+        fill(tmp_path, [f"cat/new{extra}.png"])
+        after = {name: split for split, part in splits_of(tmp_path).items() for name in names_of(part)}
+        assert len(after) == len(before) + 1
+        assert sum(after[name] != split for name, split in before.items()) <= 2
+        before = after
+
+
+def test_top_folders_named_after_splits_are_splits(tmp_path):
+    for split, count in (("train", 20), ("val", 3), ("test", 5)):
+        fill(tmp_path / split, [f"{kind}/{split}{kind}{i}.png" for kind in ("cat", "dog") for i in range(count)])
+    parts = splits_of(tmp_path)
+    assert [len(part) for part in parts.values()] == [40, 6, 10]
+    assert all(name.startswith(split) for split, part in parts.items() for name in names_of(part))
+    for part in parts.values():
+        assert_colors(part)
+
+
+def test_a_missing_val_is_cut_from_train_and_test_stays_whole(tmp_path):
+    fill(tmp_path, [f"{top}/{kind}/{top}{kind}{i}.png" for top in ("train", "test") for kind in ("cat", "dog")
+                    for i in range(20)])  # fmt: skip
+    parts = splits_of(tmp_path)
+    assert [len(part) for part in parts.values()] == [36, 4, 40]
+    trained, watched = set(names_of(parts["train"])), set(names_of(parts["val"]))
+    assert not trained & watched
+    assert all(name.startswith("train") for name in trained | watched)
+
+
+def test_split_folders_may_be_flat(tmp_path):
+    fill(tmp_path, [f"{top}/{top}{i}.png" for top in ("train", "test") for i in range(10)])
+    parts = splits_of(tmp_path)
+    assert [len(part) for part in parts.values()] == [9, 1, 10]
+    assert all(part.labels is None for part in parts.values())
+
+
+def test_a_test_folder_may_lack_a_class_and_keeps_the_numbers_of_train(tmp_path):
+    fill(tmp_path / "train", [f"{kind}/{i}.png" for kind in "abc" for i in range(10)])
+    fill(tmp_path / "test", [f"{kind}/{kind}{i}.png" for kind in "bc" for i in range(2)])
+    part = load(f"folder:{tmp_path}", "test")
+    assert part.classes == ("a", "b", "c")
+    assert dict(zip(names_of(part), part.labels.tolist(), strict=True)) == {
+        "b0.png": 1,
+        "b1.png": 1,
+        "c0.png": 2,
+        "c1.png": 2,
+    }
+
+
+def test_files_are_found_at_any_depth_and_by_any_case_of_the_suffix(tmp_path):
+    fill(tmp_path, [f"cat/deep/er/{i}.png" for i in range(5)] + [f"cat/{i}.PNG" for i in range(5)])
+    fill(tmp_path, [f"dog/{i}.JpEg" for i in range(10)])
+    (tmp_path / "cat" / "notes.txt").write_text("not a picture")
+    (tmp_path / "empty").mkdir()
+    assert len(load(f"folder:{tmp_path}")) == 16
+    assert load(f"folder:{tmp_path}").classes == ("cat", "dog")
+
+
+def test_hidden_files_and_folders_are_not_seen(tmp_path):
+    two_classes(tmp_path)
+    hidden = (".hidden.png", ".ipynb_checkpoints/a.png", "cat/.hidden.png", "cat/._cat0.png", "cat/.thumbnails/a.png",
+              "dog/deep/.ipynb_checkpoints/a.png")  # fmt: skip
+    fill(tmp_path, hidden)
+    parts = splits_of(tmp_path)
+    assert sum(len(part) for part in parts.values()) == 40
+    assert parts["train"].classes == ("cat", "dog")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need rights there")
+def test_symbolic_links_are_followed_once_and_dangling_ones_ignored(tmp_path):
+    two_classes(tmp_path / "real")
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "cat").symlink_to(tmp_path / "real" / "cat")
+    (links / "dog").mkdir()
+    for file in (tmp_path / "real" / "dog").iterdir():
+        (links / "dog" / file.name).symlink_to(file)
+    (links / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (links / "dog" / "round").symlink_to(links / "dog")
+    assert sum(len(part) for part in splits_of(links).values()) == 40
+
+
+def test_spaces_unicode_home_and_relative_paths_are_found(tmp_path, monkeypatch):
+    strange = "meine Bilder – 我的图片"
+    two_classes(tmp_path / strange)
+    wanted = names_of(load(f"folder:{tmp_path / strange}"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name, root in ((f"folder:~/{strange}", None), (f"folder:{strange}", None), (f"folder:{strange}", tmp_path),
+                       (f"folder:{strange}", "~"), (f"folder:{tmp_path / strange}", "/elsewhere")):  # fmt: skip
+        assert names_of(load(name, root=root)) == wanted, (name, root)
+
+
+def test_n_pictures_are_chosen_by_the_seed(tmp_path):
+    two_classes(tmp_path)
+    few = [load(f"folder:{tmp_path}", n=10, seed=seed) for seed in (0, 0, 1)]
+    assert names_of(few[0]) == names_of(few[1]) != names_of(few[2])
+    assert len(set(names_of(few[0]))) == 10
+    assert set(names_of(few[0])) < set(names_of(load(f"folder:{tmp_path}")))
+    assert_colors(few[2])
+
+
+# --- folder: what a picture becomes -----------------------------------------------------------------------
+
+
+def read(tmp_path, picture, name="x.png", size=8, **save):
+    """What one picture becomes: [size, size, 3] integers."""
+    fill(tmp_path, ["test/filler.png"])
+    (tmp_path / "test" / "filler.png").unlink()
+    picture.save(tmp_path / "test" / name, **save)
+    fill(tmp_path, [f"train/{i}.png" for i in range(10)])
+    return load(f"folder:{tmp_path}", "test", image_size=size).images[0].permute(1, 2, 0).int().numpy()
+
+
+def plain(mode, color, size=(20, 20)):
+    return Image.new(mode, size, color)
+
+
+def array(values):
+    return Image.fromarray(values)
+
+
+@pytest.mark.parametrize(
+    ("picture", "name", "wanted"),
+    [
+        (plain("RGB", (1, 2, 3)), "x.png", (1, 2, 3)),
+        (plain("RGB", (1, 2, 3)), "x.bmp", (1, 2, 3)),
+        (plain("RGB", (1, 2, 3)), "x.ppm", (1, 2, 3)),
+        (plain("RGB", (1, 2, 3)), "x.tiff", (1, 2, 3)),
+        (plain("L", 77), "x.png", (77, 77, 77)),
+        (plain("L", 77), "x.pgm", (77, 77, 77)),
+        (plain("1", 1), "x.png", WHITE),
+        (plain("RGBA", (255, 0, 0, 255)), "x.png", RED),
+        (plain("RGBA", (255, 0, 0, 0)), "x.png", WHITE),
+        (plain("RGBA", (255, 0, 0, 102)), "x.png", (255, 153, 153)),  # 0.4 of red, 0.6 of white
+        (plain("LA", (0, 102)), "x.png", (153, 153, 153)),
+        (plain("RGB", BLUE).convert("P"), "x.gif", BLUE),
+        (array(np.full((20, 20), 128 * 257, np.uint16)), "x.png", (128, 128, 128)),
+        (array(np.full((20, 20), 128 * 257, np.uint16)), "x.tif", (128, 128, 128)),
+        (array(np.full((20, 20), 65535, np.uint16)), "x.png", WHITE),
+        (array(np.full((20, 20), 70000, np.int32)), "x.tif", WHITE),
+        (array(np.full((20, 20), -5, np.int32)), "x.tif", (0, 0, 0)),
+    ],
+)
+def test_every_kind_of_picture_becomes_rgb(tmp_path, picture, name, wanted):
+    assert (read(tmp_path, picture, name) == wanted).all()
+
+
+def test_a_transparent_palette_entry_becomes_white(tmp_path):
+    picture = plain("P", 0)
+    picture.putpalette([255, 0, 0, 0, 0, 255])
+    picture.paste(1, (10, 0, 20, 20))
+    seen = read(tmp_path, picture, transparency=0)
+    assert (seen[:, 0] == WHITE).all() and (seen[:, -1] == BLUE).all()
+
+
+def test_a_transparent_colour_becomes_white(tmp_path):
+    assert (read(tmp_path, plain("RGB", RED), transparency=RED) == WHITE).all()
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    seen = read(tmp_path, plain("CMYK", (0, 255, 255, 0)), "x.jpg", quality=95)
+    assert np.abs(seen - RED).max() <= 3
+
+
+def test_an_animation_gives_its_first_frame(tmp_path):
+    frames = [plain("RGB", color).convert("P") for color in (GREEN, RED, BLUE)]
+    assert (read(tmp_path, frames[0], "x.gif", save_all=True, append_images=frames[1:]) == GREEN).all()
+
+
+def bands(shape):
+    """Three bands along the longer side: red, green, blue."""
+    image = np.zeros((*shape, 3), np.uint8)
+    long = int(shape[1] > shape[0])
+    for part, color in zip(np.array_split(np.arange(max(shape)), 3), (RED, GREEN, BLUE), strict=True):
+        image[(slice(None), part) if long else (part,)] = color
+    return Image.fromarray(image)
+
+
+@pytest.mark.parametrize("shape", [(30, 90), (90, 30), (300, 900), (8, 24)])
+def test_a_long_picture_is_cropped_to_its_centre(tmp_path, shape):
+    inner = read(tmp_path, bands(shape))[1:-1, 1:-1]
+    assert np.abs(inner - GREEN).max() < 25
+
+
+def test_the_shorter_side_is_scaled_to_the_size(tmp_path):
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:, 10:50] = 255  # all of the centre square
+    image[:5] = 0
+    seen = read(tmp_path, array(image), size=16)
+    assert seen[:2].max() < 30 and seen[2:].min() > 210  # 5 of 40 rows are 2 of 16
+
+
+def test_a_one_pixel_picture_is_scaled_up(tmp_path):
+    assert (read(tmp_path, plain("RGB", (9, 8, 7), (1, 1))) == (9, 8, 7)).all()
+
+
+STORED = {  # EXIF orientation: how a camera stores the upright picture, so that the flag is true
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, 1),
+    7: lambda a: np.rot90(a, 2).transpose(1, 0, 2),
+    8: lambda a: np.rot90(a, -1),
+}
+
+
+@pytest.mark.parametrize(("flag", "suffix"), list(product(STORED, ("png", "jpg"))))
+def test_pictures_stand_upright(tmp_path, flag, suffix):
+    upright = np.zeros((60, 100, 3), np.uint8)  # its corners: red, green; blue, white
+    upright[:30, :50], upright[:30, 50:], upright[30:, :50], upright[30:, 50:] = RED, GREEN, BLUE, WHITE
+    exif = Image.Exif()
+    exif[0x0112] = flag
+    picture = Image.fromarray(np.ascontiguousarray(STORED[flag](upright)))
+    seen = read(tmp_path, picture, f"x.{suffix}", exif=exif)
+    for corner, color in zip(
+        (seen[1, 1], seen[1, -2], seen[-2, 1], seen[-2, -2]), (RED, GREEN, BLUE, WHITE), strict=True
+    ):
+        assert np.abs(corner - color).max() < 30
+
+
+# --- folder: broken files ---------------------------------------------------------------------------------
+
+
+def break_files(folder):
+    """Ten good pictures in each of two classes, and four broken ones among them."""
+    fill(folder, [f"train/{kind}/{kind}{i}.png" for kind in ("cat", "dog") for i in range(10)])
+    whole = (folder / "train" / "cat" / "cat0.png").read_bytes()
+    large = folder / "large.jpg"
+    Image.effect_noise((64, 64), 90).save(large)
+    (folder / "train/cat/cut.jpg").write_bytes(large.read_bytes()[:500])
+    large.unlink()
+    (folder / "train/cat/a_empty.png").write_bytes(b"")
+    (folder / "train/dog/garbage.png").write_bytes(b"<html>404</html>" * 10)
+    (folder / "train/dog/half.png").write_bytes(whole[: len(whole) // 2])
+    for split in ("val", "test"):
+        shutil.copytree(folder / "train", folder / split)
+    return folder
+
+
+def test_broken_files_are_named_skipped_counted_and_warned_of(tmp_path):
+    break_files(tmp_path)
+    with pytest.warns(UserWarning, match=r"skipped 4 of 24 files.*a_empty\.png") as caught:
+        part = load(f"folder:{tmp_path}", "test")
+    assert len(caught) == 1 and caught[0].filename == __file__
+    broken = {"a_empty.png", "cut.jpg", "garbage.png", "half.png"}
+    assert {Path(file).name for file, _ in part.skipped} == broken
+    assert all(reason and str(tmp_path) not in reason for _, reason in part.skipped)
+    assert len(part) == 20 and not broken & set(names_of(part))
+    assert [part.classes[label] for label in part.labels] == [name[:3] for name in names_of(part)]
+    assert_colors(part)
+
+
+def test_a_folder_named_like_a_picture_is_not_one(tmp_path):
+    two_classes(tmp_path)
+    (tmp_path / "cat" / "album.png").mkdir()
+    assert load(f"folder:{tmp_path}").skipped == ()
+
+
+def test_nothing_but_broken_files_is_an_error(tmp_path):
+    for i in range(10):
+        (tmp_path / f"{i}.png").write_bytes(b"no")
+    with pytest.raises(ValueError, match=r"none of the 8 files in .* is a readable picture.*cannot identify"):
+        load(f"folder:{tmp_path}")
+
+
+# --- what is wrong is said --------------------------------------------------------------------------------
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"expected a folder of pictures, got '.*nowhere', which does not exist"):
+        load(f"folder:{tmp_path / 'nowhere'}")
+
+
+def test_a_file_is_not_a_folder(tmp_path):
+    fill(tmp_path, ["x.png"])
+    with pytest.raises(ValueError, match=r"x\.png', which is a file"):
+        load(f"folder:{tmp_path / 'x.png'}")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], r"no pictures in .*; expected class folders or files that end in \.bmp, .*\.jpg"),
+        (["cat/1.png", "cat/2.png"], r"at least two class folders in .*, got one \(cat\).*without labels"),
+        (["cat/1.png", "dog/2.png", "x.png"], r"holds pictures \(x\.png, \.\.\.\) beside class folders \(cat, dog\)"),
+        (["test/cat/1.png", "test/dog/1.png"], r"has test but no 'train' beside it"),
+        (["train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "val/eel/1.png"],
+         r"expected the classes of 'train' \(cat, dog\) in 'val', got cat, eel"),
+        (["train/cat/1.png", "train/dog/1.png", "val/1.png"], r"of 'train' \(cat, dog\) in 'val', got no class"),
+        (["train/1.png", "val/cat/1.png", "val/dog/1.png"], r"\(no class folders\) in 'val', got cat, dog"),
+        (["cat/1.png", "cat/2.png", "dog/1.png"], r"3 pictures in .* are too few for a 'val' split of 10% of each"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_will_not_do_is_told_why(tmp_path, names, message):
+    fill(tmp_path, names)
+    with pytest.raises(ValueError, match=message):
+        load(f"folder:{tmp_path}", "val")
+
+
+def test_an_empty_folder_is_told_for_every_split(tmp_path):
+    for split in SPLITS:
+        with pytest.raises(ValueError, match="no pictures in"):
+            load(f"folder:{tmp_path}", split)
+
+
+def test_more_pictures_than_there_are_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"digits, split val has 270 pictures, got n=271"):
+        load("digits", "val", n=271)
+    two_classes(tmp_path)
+    with pytest.raises(ValueError, match=r"split train has 32 pictures, got n=33\. Ask for fewer"):
+        load(f"folder:{tmp_path}", n=33)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("shape", "'shapes'"), ("Digits", "'digits'"), ("cifar99", ""), ("", ""), (None, ""), (7, "")]
+)
+def test_an_unknown_data_set_is_told_the_nearest_names(name, hint):
+    with pytest.raises(ValueError, match=f"expected one of {', '.join(datasets.available())}; got") as caught:
+        load(name)
+    assert repr(name) in str(caught.value)
+    assert str(caught.value).endswith(f"Did you mean {hint}?") if hint else "Did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("split", "hint"), [("tset", "Did you mean 'test'?"), ("all", ""), (None, "")])
+def test_an_unknown_split_is_told_the_three(split, hint):
+    with pytest.raises(ValueError, match=re.escape(f"expected one of train, val, test, got {split!r}")) as caught:
+        load("shapes", split)
+    assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "least"),
+    [(option, value, least) for option, least in (("n", 1), ("image_size", 8), ("seed", 0))
+     for value in (least - 1, -5, True, 9.0, "9", float("nan"))],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["shapes", "digits", "folder:."])
+def test_numbers_out_of_range_are_refused(name, option, value, least):
+    with pytest.raises(
+        ValueError, match=re.escape(f"{option}: expected an integer of at least {least}, got {value!r}")
+    ):
+        load(name, **{option: value})
+
+
+def test_what_is_available_loads():
+    names = datasets.available()
+    assert names[-1] == "folder:PATH"
+    assert all(len(load(name, n=3)) == 3 for name in names[:-1])
+
+
+if __name__ == "__main__":
+    print(fingerprint())

@@ -1,0 +1,445 @@
+import csv
+import dataclasses
+import errno
+import itertools
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from clbook import datasets, evaluation, plots, runs, training
+from clbook.datasets import ImageSet
+from clbook.runs import RunFolder
+from clbook.training import TrainConfig, new_encoder
+
+FILES = {"config.json", "metrics.csv", "encoder.pt", "curves.png", "tsne.png", "summary.txt"}
+
+
+def draw(folder, names):
+    """Small noisy pictures, those of a class in a colour of their own."""
+    generator = np.random.RandomState(0)
+    for i, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        color = np.array([200, 60, 60] if i % 2 else [60, 60, 200])
+        Image.fromarray((color + generator.randint(0, 50, (16, 16, 3))).astype(np.uint8)).save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Sixty in two classes: 48 for training, 6 to watch, 6 for the end."""
+    return draw(tmp_path_factory.mktemp("pictures"), [f"{'ba'[i % 2]}/{i}.png" for i in range(60)])
+
+
+@pytest.fixture(scope="module")
+def flat(tmp_path_factory):
+    return draw(tmp_path_factory.mktemp("flat"), [f"{i}.png" for i in range(30)])
+
+
+def tiny(folder, **changes):
+    options = {"data": f"folder:{folder}", "image_size": 16, "width": 4, "batch_size": 8, "steps": 12, "evaluations": 2,
+               "device": "cpu", "precision": "fp32"}  # fmt: skip
+    return TrainConfig(**options | changes)
+
+
+def metrics(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def assert_png(path):
+    with Image.open(path) as picture:
+        picture.load()
+        assert picture.format == "PNG" and picture.width > 300
+
+
+# --- a whole run ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(pictures, tmp_path_factory):
+    """One run: its configuration, its folder, what `train` returned, and the `Fit` inside."""
+    inside = []
+    true_fit = training.fit
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "fit", lambda *args, **kwargs: inside.append(true_fit(*args, **kwargs)) or inside[-1])
+        folder = tmp_path_factory.mktemp("runs") / "new" / "mine"
+        line, interrupted = runs.train(tiny(pictures), folder, progress=False)
+    assert interrupted is False
+    return tiny(pictures), folder, line, inside[0]
+
+
+def test_a_run_leaves_these_files_and_no_others(finished):
+    _, folder, _, _ = finished
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert_png(folder / "curves.png")
+    assert_png(folder / "tsne.png")
+
+
+def test_the_summary_is_one_line_with_knn_beside_its_baselines(finished):
+    config, folder, line, fit = finished
+    assert (folder / "summary.txt").read_text() == line + "\n"
+    pattern = (r"kNN (\d\.\d{3}) on 6 test pictures \(pixels (\d\.\d{3}), random encoder (\d\.\d{3})\); "
+               r"loss \d+\.\d{3}, 12 steps, 2\.0 epochs, \d+\.\d minutes; in (.*)")  # fmt: skip
+    *said, where = re.fullmatch(pattern, line).groups()
+    bank, test = (datasets.load(config.data, split, image_size=16) for split in ("train", "test"))
+    scores = [evaluation.knn_score(encoder, bank, test) for encoder in (fit.encoder, None, new_encoder(config))]
+    assert [float(score) for score in said] == pytest.approx(scores, abs=5e-4)
+    assert where == str(folder)
+
+
+def test_the_configuration_can_be_read_back(finished):
+    config, folder, _, _ = finished
+    assert TrainConfig(**json.loads((folder / "config.json").read_text())) == config
+
+
+def test_the_metrics_are_the_history(finished):
+    _, folder, _, fit = finished
+    rows = metrics(folder)
+    assert tuple(rows[0]) == runs.COLUMNS
+    assert [row["step"] for row in rows] == ["0", "6", "10", "12"]
+    assert rows[0]["loss"] == "" and rows[0]["knn"] != "" and rows[2]["knn"] == ""
+    for row, true in zip(rows, fit.history, strict=True):
+        assert {name: float(value) for name, value in row.items() if value} == pytest.approx(true, rel=1e-5)
+
+
+def test_the_encoder_loads_without_clbook(finished):
+    config, folder, _, fit = finished
+    state = torch.load(folder / "encoder.pt", weights_only=True)
+    layers, channels = [], (3, 4, 8, 16, 32)
+    for c_in, c_out in itertools.pairwise(channels):
+        layers += [nn.Conv2d(c_in, c_out, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU()]
+    encoder = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    encoder.load_state_dict(state)
+    images = datasets.load(config.data, "test", image_size=16).images
+    with torch.no_grad():
+        features = encoder(images.float() / 255)
+    torch.testing.assert_close(features, evaluation.encode(fit.encoder, images))
+    assert all(type(tensor) is torch.Tensor and tensor.is_contiguous() for tensor in state.values())
+    assert not torch.equal(state["0.weight"], new_encoder(config).state_dict()["0.weight"])
+
+
+def test_a_flat_folder_trains_without_labels_and_says_so(flat, tmp_path):
+    line, _ = runs.train(tiny(flat, batch_size=4), tmp_path, progress=False)
+    assert line.startswith("No labels, so no kNN; loss ") and line.endswith(f"; in {tmp_path}")
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+    assert all(row["knn"] == "" for row in metrics(tmp_path))
+
+
+def test_a_single_test_picture_is_enough(tmp_path):
+    folder = draw(tmp_path / "pictures", [f"{i}.png" for i in range(10)])
+    runs.train(tiny(folder, batch_size=4, steps=1), tmp_path / "run", progress=False)
+    assert_png(tmp_path / "run" / "tsne.png")
+
+
+@pytest.fixture
+def no_maps(monkeypatch):
+    """t-SNE takes seconds; most tests look at something else."""
+    monkeypatch.setattr(plots, "tsne", lambda features: np.zeros((len(features), 2)))
+
+
+@pytest.mark.parametrize("data", ["shapes", "digits"])
+def test_data_that_comes_along_trains_too(data, tmp_path, no_maps):
+    line, _ = runs.train(
+        TrainConfig.for_data(data, n=64, image_size=16, width=4, batch_size=8, steps=2), tmp_path, progress=False
+    )
+    assert re.match(rf"kNN 0\.\d+ on {1000 if data == 'shapes' else 270:,} test pictures", line)
+
+
+def test_n_limits_what_is_trained_on(pictures, tmp_path, monkeypatch, no_maps):
+    seen = []
+    true_fit = training.fit
+    monkeypatch.setattr(
+        training, "fit", lambda images, *args, **kwargs: seen.append(len(images)) or true_fit(images, *args, **kwargs)
+    )
+    runs.train(tiny(pictures, n=20, steps=1), tmp_path, progress=False)
+    assert seen == [20]
+
+
+def test_what_is_watched_and_mapped_has_all_classes_though_they_come_in_order(tmp_path, monkeypatch, no_maps):
+    """A folder's pictures are sorted by class: its first thousand would be one class."""
+    labels = torch.arange(8000) // 800
+    everything = ImageSet("sorted", torch.zeros(8000, 3, 8, 8, dtype=torch.uint8), labels, tuple("abcdefghij"))
+    monkeypatch.setattr(datasets, "load", lambda *args, **kwargs: everything)
+    watched, mapped = [], []
+    monkeypatch.setattr(evaluation, "knn_score", lambda encoder, *sets: watched.append(sets) or 0.5)
+    true_maps = plots.embedding_maps
+    monkeypatch.setattr(plots, "embedding_maps", lambda maps, labels, *args, **kwargs: mapped.append(labels) or
+                        true_maps(maps, labels, *args, **kwargs))  # fmt: skip
+    runs.train(TrainConfig(steps=1, width=4, image_size=8, batch_size=8), tmp_path, progress=False)
+    bank, queries = watched[0]
+    assert (len(bank), len(queries), len(mapped[0])) == (5000, 1000, 1000)
+    for some in (bank.labels, queries.labels, mapped[0]):
+        counts = torch.bincount(some, minlength=10)
+        assert counts.min() > 0.5 * counts.float().mean()
+    assert [len(s) for s in watched[-1]] == [8000, 8000]  # the summary uses all
+
+
+def test_the_test_split_is_used_once_at_the_end(pictures, tmp_path, monkeypatch, no_maps):
+    tested = set(datasets.load(f"folder:{pictures}", "test", image_size=16).files)
+    calls = []
+    true_score = evaluation.knn_score
+    monkeypatch.setattr(evaluation, "knn_score", lambda encoder, bank, queries: calls.append(set(queries.files)) or
+                        true_score(encoder, bank, queries))  # fmt: skip
+    runs.train(tiny(pictures), tmp_path, progress=False)
+    assert [files == tested for files in calls] == [False] * 3 + [True] * 3
+
+
+# --- the folder -------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_made_and_named_after_data_and_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = RunFolder(None, TrainConfig(data="folder:/some where/My Cats"))
+    assert re.fullmatch(r"runs.My Cats-\d{8}-\d{6}", str(made.path))
+    assert (made.path / "config.json").exists()
+    assert RunFolder(None, TrainConfig(data="folder:.")).path.name.startswith("folder-")
+
+
+def test_an_empty_folder_is_taken_and_a_full_one_refused(tmp_path):
+    RunFolder(tmp_path, TrainConfig())
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(
+        ValueError, match=r"expected a new or empty folder, '.*' holds config.json; choose another with --run"
+    ):
+        RunFolder(tmp_path, TrainConfig(seed=1))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def forbidden(*args, **kwargs):
+    raise AssertionError("training has begun")
+
+
+def test_a_folder_below_a_file_is_found_before_training(pictures, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(training, "fit", forbidden)
+    for place in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(
+            ValueError, match=r"run folder: can't write to '.*file.*' \(.*\); choose another with --run"
+        ):
+            runs.train(tiny(pictures), place)
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a place where not even root can write")
+def test_an_unwritable_folder_is_found_before_training(pictures, monkeypatch):
+    monkeypatch.setattr(training, "fit", forbidden)
+    with pytest.raises(ValueError, match="run folder: can't write to '/sys/kernel/run'"):
+        runs.train(tiny(pictures), "/sys/kernel/run")
+
+
+def test_a_folder_that_takes_no_files_is_found_before_training(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "fit", forbidden)
+    monkeypatch.setattr(Path, "write_bytes", full_disk_for("config.json"))
+    with pytest.raises(ValueError, match=r"can't write to .* \(No space left on device\)"):
+        runs.train(tiny(pictures), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"model": "smal"}, "model: "), ({"device": "tpu"}, "device: "), ({"precision": "fp8"}, "precision: "),
+     ({"batch_size": 1000}, "at least one batch of 1000 pictures, got 48"), ({"data": "shape"}, "data set: "),
+     ({"n": 1000}, "n: ")],
+)  # fmt: skip
+def test_bad_input_leaves_no_folder_behind(pictures, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        runs.train(tiny(pictures, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_bad_test_folder_is_found_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "fit", forbidden)
+    draw(tmp_path, [f"train/{'ab'[i % 2]}/{i}.png" for i in range(40)] + ["test/a/1.png", "test/c/2.png"])
+    with pytest.raises(ValueError, match=r"expected the classes of 'train' \(a, b\) in 'test', got a, c"):
+        runs.train(tiny(tmp_path), tmp_path / "run")
+
+
+# --- files appear whole or not at all ---------------------------------------------------------------------
+
+
+def full_disk_for(name):
+    """A `Path.write_bytes` that writes half of such a file, then has no more room."""
+    true_write = Path.write_bytes
+
+    def write_bytes(path, content):
+        if name not in path.name:
+            return true_write(path, content)
+        true_write(path, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    return write_bytes
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = RunFolder(tmp_path / "run", TrainConfig())
+    made.write("x.bin", b"old" * 1000)
+    return made
+
+
+def assert_old(folder):
+    assert (folder.path / "x.bin").read_bytes() == b"old" * 1000
+    assert {path.name for path in folder.path.iterdir()} == {"config.json", "x.bin"}
+
+
+def test_a_file_is_replaced_whole(folder):
+    assert folder.write("x.bin", b"new").read_bytes() == b"new"
+    assert {path.name for path in folder.path.iterdir()} == {"config.json", "x.bin"}
+
+
+def test_a_full_disk_leaves_the_old_file_whole(folder, monkeypatch):
+    monkeypatch.setattr(Path, "write_bytes", full_disk_for("x.bin"))
+    with pytest.raises(OSError, match="No space left"):
+        folder.write("x.bin", b"new")
+    assert_old(folder)
+
+
+def test_a_failed_move_leaves_the_old_file_whole(folder, monkeypatch):
+    def replace(source, target):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match="Input/output"):
+        folder.write("x.bin", b"new")
+    assert_old(folder)
+
+
+def test_an_interrupted_write_leaves_the_old_file_whole(folder, monkeypatch):
+    def write_bytes(path, content):
+        path.open("wb").close()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    with pytest.raises(KeyboardInterrupt):
+        folder.write("x.bin", b"new")
+    assert_old(folder)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on the size of files")
+def test_a_true_limit_leaves_the_old_file_whole(folder):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            folder.write("x.bin", b"new" * 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert_old(folder)
+
+
+def test_metrics_are_on_disk_row_by_row(folder):
+    folder.add_metrics({"step": 0, "epoch": 0.0, "seconds": 0.0, "knn": 0.25})
+    assert metrics(folder.path) == [
+        {"step": "0", "epoch": "0", "seconds": "0", "learning_rate": "", "loss": "", "knn": "0.25"}
+    ]
+    folder.add_metrics(
+        {"step": 1234567, "epoch": 1 / 3, "seconds": 2.0, "loss": 1e-7, "learning_rate": 1e-3, "other": 1.0}
+    )
+    assert metrics(folder.path)[1] == {"step": "1234567", "epoch": "0.333333", "seconds": "2", "learning_rate": "0.001",
+                                       "loss": "1e-07", "knn": ""}  # fmt: skip
+    assert (folder.path / "metrics.csv").read_bytes().count(b"step") == 1
+
+
+def test_a_full_disk_during_training_keeps_what_was_saved(pictures, tmp_path, monkeypatch):
+    saves = []
+    true_save = RunFolder.save_encoder
+
+    def save(folder, encoder):
+        saves.append(encoder)
+        if len(saves) == 3:
+            monkeypatch.setattr(Path, "write_bytes", full_disk_for("encoder.pt"))
+        return true_save(folder, encoder)
+
+    monkeypatch.setattr(RunFolder, "save_encoder", save)
+    with pytest.raises(OSError, match="No space left on device"):
+        runs.train(tiny(pictures), tmp_path / "run", progress=False)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "metrics.csv", "encoder.pt"}
+    assert torch.load(tmp_path / "run" / "encoder.pt", weights_only=True)["0.weight"].isfinite().all()
+    assert [row["step"] for row in metrics(tmp_path / "run")] == ["0", "6", "10"]
+
+
+def test_a_diverging_run_keeps_the_last_good_encoder(pictures, tmp_path):
+    config = tiny(pictures, learning_rate=math.inf)
+    with pytest.raises(FloatingPointError):
+        runs.train(config, tmp_path / "run", progress=False)
+    state = torch.load(tmp_path / "run" / "encoder.pt", weights_only=True)
+    torch.testing.assert_close(state, dict(new_encoder(config).state_dict()), rtol=0, atol=0)
+
+
+# --- stopped ----------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_run_is_saved_and_says_so(pictures, tmp_path, monkeypatch):
+    true_add = RunFolder.add_metrics
+
+    def add(folder, row):
+        true_add(folder, row)
+        if row["step"] == 10:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "add_metrics", add)
+    line, interrupted = runs.train(tiny(pictures, steps=100), tmp_path, progress=False)
+    assert interrupted
+    assert re.search(r"; stopped early: loss \d\.\d+, 10 steps, 1\.7 epochs", line)
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+
+
+@pytest.fixture(scope="module")
+def running(pictures, tmp_path_factory):
+    """Two commands under way, to be stopped by a signal each; they start together, for that takes the time.
+
+    SIGTERM comes to a process that ignores SIGINT, as one does that a script has put into the background.
+    """
+    config = tiny(pictures, steps=None, minutes=30.0)
+    options = [f"--{k.replace('_', '-')}={v}" for k, v in dataclasses.asdict(config).items() if v is not None]
+    processes = {}
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        place = tmp_path_factory.mktemp(stop.name)
+        ignore = (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if stop == signal.SIGTERM else None
+        command = [sys.executable, "-m", "clbook", "train", "--run", "run", *options]
+        processes[stop] = place / "run", subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=ignore, cwd=place,
+            env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
+    yield config, processes
+    for _, process in processes.values():
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other signals")
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_command_with_all_saved(running, stop):
+    config, processes = running
+    folder, process = processes[stop]
+    wait_for_rows(process, folder / "metrics.csv", 4)
+    process.send_signal(stop)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert out.startswith("kNN ") and "stopped early" in out and out.count("\n") == 1
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert (folder / "summary.txt").read_text() == out
+    state = torch.load(folder / "encoder.pt", weights_only=True)
+    assert not torch.equal(state["0.weight"], new_encoder(config).state_dict()["0.weight"])
+
+
+def wait_for_rows(process, path, count):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if path.exists() and len(path.read_text().splitlines()) > count:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"no rows came: {'too slow' if process.poll() is None else process.communicate()[1]}")

@@ -1,0 +1,575 @@
+import dataclasses
+import inspect
+import json
+import math
+import random
+from dataclasses import asdict, fields
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from clbook import datasets, evaluation, training
+from clbook.training import RECIPES, TrainConfig, fit, new_encoder
+
+TINY = {"image_size": 16, "width": 4, "batch_size": 8, "device": "cpu", "precision": "fp32"}
+
+
+def tiny(**changes):
+    if not {"steps", "epochs", "minutes"} & changes.keys():
+        changes["steps"] = 12
+    return TrainConfig(**(TINY | changes))
+
+
+@pytest.fixture(scope="module")
+def images():
+    return datasets.load("shapes", n=20, image_size=16).images
+
+
+def weights(encoder):
+    return {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+# --- the configuration ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 1, "epochs": 1}, "expected one of steps, epochs and minutes, got steps=1, epochs=1, minutes=None"),
+        ({"steps": 1, "minutes": 1.0}, "got steps=1, epochs=None, minutes=1.0"),
+        ({"epochs": 2, "minutes": 1}, "got steps=None, epochs=2, minutes=1"),
+        *[({name: value}, rf"{name}: expected a number > 0, got {value}")
+          for name in ("temperature", "learning_rate", "minutes") for value in (0, -0.5, math.nan)],
+        *[({name: value}, rf"{name}: expected a number > 0, got {value}")
+          for name in ("n", "steps", "epochs", "image_size", "width") for value in (0, -3)],
+        *[({name: value}, rf"{name}: expected a number >= 0, got {value}")
+          for name, value in (("weight_decay", -1e-4), ("weight_decay", math.nan), ("seed", -1), ("evaluations", -1))],
+        *[({"batch_size": value}, f"batch_size: expected at least 2 .*, got {value}") for value in (1, 0, -8)],
+        *[({"warmup": value}, f"warmup: expected a share .*, got {value}") for value in (-0.1, 1, 1.5, math.nan)],
+        *[({"crop": value}, f"crop: expected a share of the area, .*, got {value}") for value in (0, -1, 1.1)],
+        *[({name: value}, f"{name}: expected a probability from 0 to 1, got {value}")
+          for name in ("flip", "jitter", "gray") for value in (-0.1, 1.1, math.nan)],
+        *[({name: -0.1}, f"{name}: expected a strength from 0 to .*, got -0.1")
+          for name in ("rotation", "brightness", "contrast", "saturation", "hue")],
+        ({"hue": 0.6}, "hue: expected a strength from 0 to 0.5, got 0.6"),
+    ],
+)  # fmt: skip
+def test_values_out_of_range_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 2.5}, r"steps: expected int \| None, got 2.5"),
+        ({"batch_size": 2.5}, "batch_size: expected int, got 2.5"),
+        ({"temperature": "0.2"}, "temperature: expected float, got '0.2'"),
+        ({"temperature": None}, "temperature: expected float, got None"),
+        ({"image_size": None}, "image_size: expected int, got None"),
+        ({"hue": True}, "hue: expected float, got True"),
+        ({"data": None}, "data: expected str, got None"),
+        ({"device": 0}, "device: expected str, got 0"),
+    ],
+)
+def test_values_of_another_type_are_refused(changes, message):
+    with pytest.raises(TypeError, match=message):
+        TrainConfig(**changes)
+
+
+def test_whole_numbers_will_do_for_floats_and_the_edges_are_allowed():
+    TrainConfig(
+        minutes=2, temperature=1, warmup=0, crop=1, flip=1, gray=0, hue=0.5, weight_decay=0, evaluations=0, batch_size=2
+    )
+
+
+def test_a_configuration_is_frozen_and_survives_json():
+    config = tiny(n=7, hue=0.3)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.hue = 0.1
+    assert TrainConfig(**json.loads(json.dumps(asdict(config)))) == config
+    assert hash(config) == hash(tiny(n=7, hue=0.3))
+
+
+def test_every_option_has_a_line_of_help():
+    assert all(field.metadata["help"] and "%" not in field.metadata["help"] for field in fields(TrainConfig))
+
+
+@pytest.mark.parametrize("data", [*RECIPES, "folder:pictures"])
+def test_a_recipe_goes_with_its_data_and_changes_come_last(data):
+    recipe, plain = asdict(TrainConfig.for_data(data)), asdict(TrainConfig())
+    assert recipe == plain | RECIPES.get(data, {}) | {"data": data}
+    assert TrainConfig.for_data(data, flip=0.123, batch_size=10).flip == 0.123
+    assert TrainConfig.for_data(data, batch_size=10).batch_size == 10
+
+
+def test_digits_are_never_mirrored():
+    assert TrainConfig.for_data("digits").flip == 0
+
+
+def test_recipes_are_for_data_that_there_is():
+    assert set(RECIPES) <= set(datasets.available())
+
+
+def test_every_strength_reaches_the_views():
+    strengths = {"flip": 0.1, "rotation": 2.0, "brightness": 0.3, "contrast": 0.4, "saturation": 0.5, "hue": 0.06,
+                 "jitter": 0.7, "gray": 0.8}  # fmt: skip
+    views = TrainConfig(image_size=24, crop=0.9, **strengths).views()
+    assert (views.size, views.scale) == (24, (0.9, 1.0))
+    assert {name: getattr(views, name) for name in strengths} == strengths
+
+
+# --- a run ------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_repeatable_to_the_bit(images):
+    one, other, third = (fit(images, tiny(seed=seed)) for seed in (1, 1, 2))
+    assert equal(weights(one.method), weights(other.method))
+    losses = [[row.get("loss") for row in run.history] for run in (one, other)]
+    assert losses[0] == losses[1]
+    assert not equal(weights(one.encoder), weights(third.encoder))
+
+
+def test_a_run_neither_reads_nor_moves_the_global_random_numbers(images):
+    torch.manual_seed(5), np.random.seed(5), random.seed(5)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    one = fit(images, tiny())
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1]) and random.getstate() == before[2]
+    torch.manual_seed(99)
+    assert equal(weights(one.method), weights(fit(images, tiny()).method))
+
+
+def test_watching_does_not_change_the_run(images):
+    seen = []
+
+    def monitor(encoder):
+        features = evaluation.encode(encoder, images)
+        return {"spread": features.std().item()}
+
+    watched = fit(images, tiny(evaluations=4), monitor=monitor, on_row=seen.append)
+    assert equal(weights(watched.method), weights(fit(images, tiny(evaluations=0)).method))
+    assert seen == watched.history
+
+
+def test_the_encoder_comes_back_changed_and_ready_to_use(images):
+    config = tiny()
+    run = fit(images, config)
+    assert run.encoder is run.method.encoder and run.config is config and run.interrupted is False
+    assert not any(module.training for module in run.method.modules())
+    before, after = weights(new_encoder(config)), weights(run.encoder)
+    assert before.keys() == after.keys()
+    assert not any(torch.equal(before[name], after[name]) for name in before)  # running statistics, too
+    assert run.encoder(images.float() / 255).shape == (20, 8 * config.width)
+
+
+def test_new_encoder_is_the_encoder_before_the_first_step(images):
+    first = []
+    config = tiny(steps=1, seed=3)
+    fit(images, config, monitor=lambda encoder: first.append(weights(encoder)) or {})
+    fresh = new_encoder(config)
+    assert equal(first[0], weights(fresh))
+    assert not fresh.training
+    assert not equal(first[0], weights(new_encoder(tiny(seed=4))))
+    assert not equal(first[0], first[-1])
+
+
+def test_uint8_and_float_pictures_train_alike(images):
+    assert equal(weights(fit(images, tiny()).method), weights(fit(images.float() / 255, tiny()).method))
+
+
+def test_labels_have_no_way_in():
+    assert set(inspect.signature(fit).parameters) == {"images", "config", "monitor", "on_row", "progress"}
+
+
+def test_the_loss_falls_where_it_is_easy():
+    """Sixteen plain colours that the views leave alone."""
+    colors = torch.rand(16, 3, 1, 1, generator=torch.Generator().manual_seed(0)).expand(-1, -1, 16, 16)
+    config = tiny(steps=60, learning_rate=0.01, jitter=0.0, gray=0.0, evaluations=0)
+    losses = [row["loss"] for row in fit(colors, config).history if "loss" in row]
+    assert losses[0] < math.log(15)  # blind guessing
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_weight_decay_temperature_and_width_reach_the_run(images):
+    plain = fit(images, tiny())
+    assert not equal(weights(plain.method), weights(fit(images, tiny(weight_decay=1.0)).method))
+    assert not equal(weights(plain.method), weights(fit(images, tiny(temperature=0.5)).method))
+    assert fit(images, tiny(temperature=0.5, steps=1)).method.temperature == 0.5
+    assert fit(images, tiny(width=5, steps=1)).encoder(images.float()).shape == (20, 40)
+
+
+def test_bf16_trains_on_a_cpu(images):
+    run = fit(images, tiny(precision="bf16", steps=3, evaluations=3))
+    assert all(math.isfinite(row["loss"]) for row in run.history[1:])
+    assert {parameter.dtype for parameter in run.method.parameters()} == {torch.float32}
+    assert not equal(weights(run.method), weights(fit(images, tiny(steps=3)).method))
+
+
+# --- history ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("steps", "evaluations", "rows", "measured"),
+    [
+        (25, 0, [0, 10, 20, 25], [0]),
+        (25, 1, [0, 10, 20, 25], [0, 25]),
+        (20, 2, [0, 10, 20], [0, 10, 20]),
+        (25, 5, [0, 5, 10, 15, 20, 25], [0, 5, 10, 15, 20, 25]),
+        (12, 3, [0, 4, 8, 10, 12], [0, 4, 8, 12]),
+        (3, 10, [0, 1, 2, 3], [0, 1, 2, 3]),
+        (1, 0, [0, 1], [0]),
+    ],
+)
+def test_rows_come_every_ten_steps_at_measurements_and_at_the_end(images, steps, evaluations, rows, measured):
+    run = fit(images, tiny(steps=steps, evaluations=evaluations), monitor=lambda encoder: {"m": 1.0})
+    assert [row["step"] for row in run.history] == rows
+    assert [row["step"] for row in run.history if "m" in row] == measured
+
+
+def test_rows_say_what_they_promise(images):
+    run = fit(images, tiny(steps=10, evaluations=10))
+    first, *others = run.history
+    assert set(first) == {"step", "epoch", "seconds"} and first["step"] == 0
+    assert all(set(row) == {"step", "epoch", "seconds", "learning_rate", "loss"} for row in others)
+    assert all(type(row["step"]) is int and type(row["loss"]) is float for row in others)
+    assert [row["epoch"] for row in run.history] == [row["step"] / 2 for row in run.history]  # 20 pictures, 8 a batch
+    seconds = [row["seconds"] for row in run.history]
+    assert seconds == sorted(seconds) and seconds[0] >= 0
+
+
+def test_the_loss_of_a_row_is_the_mean_since_the_last(images):
+    fine = [row["loss"] for row in fit(images, tiny(steps=12, evaluations=12)).history[1:]]
+    coarse = [row["loss"] for row in fit(images, tiny(steps=12, evaluations=3)).history[1:]]
+    expected = [fine[0:4], fine[4:8], fine[8:10], fine[10:12]]
+    assert coarse == pytest.approx([sum(part) / len(part) for part in expected], rel=1e-5)
+
+
+def test_a_progress_bar_is_shown_on_request(images, capsys):
+    fit(images, tiny(steps=2))
+    assert capsys.readouterr().err == ""
+    fit(images, tiny(steps=2), progress=True)
+    shown = capsys.readouterr().err
+    assert "100%" in shown and "loss=" in shown
+
+
+# --- learning rate, epochs, minutes -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.25, 0.0004])
+def test_the_learning_rate_rises_in_a_line_and_falls_as_a_cosine(images, warmup):
+    steps, top = 40, 0.01
+    run = fit(images, tiny(steps=steps, evaluations=steps, warmup=warmup, learning_rate=top))
+    rates = np.array([row["learning_rate"] for row in run.history[1:]])
+    done = np.arange(steps) / steps
+    falling = done >= warmup
+    angle = np.pi * (done[falling] - warmup) / (1 - warmup)
+    assert rates[falling] == pytest.approx(top * np.cos(angle / 2) ** 2)
+    assert rates[~falling][1:] == pytest.approx(top * done[~falling][1:] / warmup)
+    assert (rates > 0).all() and (rates <= top).all() and rates.max() == pytest.approx(top, rel=0.01)
+    assert rates[-1] < 0.01 * top
+
+
+def test_the_learning_rate_is_what_the_optimizer_uses(images, monkeypatch):
+    used = []
+    step = torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: used.append(self.param_groups[0]["lr"]) or step(self))
+    run = fit(images, tiny(steps=8, evaluations=8))
+    assert used == [row["learning_rate"] for row in run.history[1:]]
+
+
+class Spy:
+    """Views that remember the batches they were asked for; each picture of these is one colour, its number."""
+
+    def __init__(self, views):
+        self.views, self.batches = views, []
+
+    def __call__(self, batch, generator):
+        self.batches.append(batch[:, 0, 0, 0].tolist())
+        return self.views(batch, generator)
+
+
+def batches_of(monkeypatch, count, **changes):
+    config = tiny(**changes)
+    spy = Spy(config.views())
+    monkeypatch.setattr(TrainConfig, "views", lambda self: spy)
+    numbered = torch.arange(count, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 16, 16)
+    fit(numbered, config)
+    return spy.batches
+
+
+def test_each_epoch_has_every_picture_once_in_a_new_order(monkeypatch):
+    batches = batches_of(monkeypatch, 16, epochs=3)
+    assert [len(batch) for batch in batches] == [8] * 6
+    epochs = [batches[i] + batches[i + 1] for i in (0, 2, 4)]
+    assert all(sorted(epoch) == list(range(16)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+def test_a_batch_that_is_not_full_is_left_out(monkeypatch):
+    batches = batches_of(monkeypatch, 23, epochs=4)
+    assert [len(batch) for batch in batches] == [8] * 8
+    for first, second in zip(batches[::2], batches[1::2], strict=True):
+        assert len(set(first + second)) == 16
+    assert {number for batch in batches for number in batch} == set(range(23))  # not always the same ones
+
+
+def test_the_order_goes_with_the_seed(monkeypatch):
+    assert batches_of(monkeypatch, 16, steps=2, seed=1) != batches_of(monkeypatch, 16, steps=2, seed=2)
+
+
+def test_the_views_go_with_the_seed(images, monkeypatch):
+    """One picture many times over: the order doesn't matter, so a difference comes from the views."""
+    seen = []
+    views = tiny().views()
+    monkeypatch.setattr(TrainConfig, "views", lambda self: lambda *args: seen.append(views(*args)) or seen[-1])
+    for seed in (1, 1, 2):
+        fit(images[:1].expand(8, -1, -1, -1), tiny(steps=1, seed=seed))
+    assert torch.equal(seen[0][0], seen[1][0]) and not torch.equal(seen[0][0], seen[2][0])
+    assert not torch.equal(seen[0][0], seen[0][1])
+
+
+def test_epochs_and_steps_are_two_ways_to_say_it(images):
+    by_epochs, by_steps = fit(images, tiny(epochs=3)), fit(images, tiny(steps=6))  # 20 pictures, 8 a batch
+    assert equal(weights(by_epochs.method), weights(by_steps.method))
+    assert by_epochs.history[-1]["epoch"] == 3
+
+
+class Clock:
+    """Time that passes only when told."""
+
+    def __init__(self, monkeypatch, seconds_a_step):
+        self.now = 100.0
+        batches = training._batches
+
+        def slow(*arguments):
+            for batch in batches(*arguments):
+                self.now += seconds_a_step
+                yield batch
+
+        monkeypatch.setattr(training, "_batches", slow)
+        monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+
+def test_minutes_stop_by_the_clock(images, monkeypatch):
+    Clock(monkeypatch, seconds_a_step=2)
+    run = fit(
+        images, tiny(minutes=0.5, evaluations=3, warmup=0.2, learning_rate=0.01), monitor=lambda encoder: {"m": 1.0}
+    )
+    assert run.history[-1]["step"] == 15 and run.history[-1]["seconds"] == 30
+    assert [row["step"] for row in run.history if "m" in row] == [0, 5, 10, 15]
+    rates = [row["learning_rate"] for row in run.history[1:]]
+    assert rates[0] == pytest.approx(0.01 * math.cos(math.pi * (10 / 30 - 0.2) / 0.8 / 2) ** 2)  # step 5's, at 10 s
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_one_minute_is_what_nothing_said_means(images, monkeypatch):
+    Clock(monkeypatch, seconds_a_step=5)
+    assert fit(images, TrainConfig(**TINY)).history[-1]["step"] == 12
+
+
+def test_a_limit_shorter_than_a_step_still_makes_one(images):
+    run = fit(images, tiny(minutes=1e-9), monitor=lambda encoder: {"m": 1.0})
+    assert [row["step"] for row in run.history if "m" in row] == [0, 1]
+
+
+def test_the_last_step_is_measured_though_the_time_ran_out_while_a_row_was_written(images, monkeypatch):
+    clock = Clock(monkeypatch, seconds_a_step=1)
+
+    def slow(row):
+        if row["step"] == 10:
+            clock.now += 1000
+
+    run = fit(images, tiny(minutes=1, evaluations=1), monitor=lambda encoder: {"m": 1.0}, on_row=slow)
+    assert [row["step"] for row in run.history if "m" in row] == [0, run.history[-1]["step"]]
+    assert "loss" in run.history[-1]
+
+
+# --- interruptions and failures ---------------------------------------------------------------------------
+
+
+def interrupt_at(step):
+    def on_row(row):
+        if row["step"] == step:
+            raise KeyboardInterrupt
+
+    return on_row
+
+
+def test_an_interruption_keeps_what_was_learned(images):
+    config = tiny(steps=100, evaluations=5)
+    run = fit(images, config, on_row=interrupt_at(10))
+    assert run.interrupted
+    assert [row["step"] for row in run.history] == [0, 10]
+    assert not any(module.training for module in run.method.modules())
+    assert not equal(weights(run.encoder), weights(new_encoder(config)))
+    assert evaluation.encode(run.encoder, images).isfinite().all()
+
+
+def test_an_interruption_while_measuring_keeps_what_was_learned(images):
+    calls = []
+
+    def monitor(encoder):
+        calls.append(weights(encoder))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return {"m": float(len(calls))}
+
+    run = fit(images, tiny(steps=40, evaluations=4), monitor=monitor)
+    assert run.interrupted and not run.encoder.training
+    assert [row["m"] for row in run.history if "m" in row] == [1, 2]
+    assert equal(weights(run.encoder), calls[-1]) and not equal(calls[0], calls[-1])
+
+
+def test_other_errors_come_through_and_leave_the_encoder_ready(images):
+    seen = []
+
+    def monitor(encoder):
+        seen.append(encoder)
+        if len(seen) == 2:
+            raise OSError("disk full")
+        return {}
+
+    with pytest.raises(OSError, match="disk full"):
+        fit(images, tiny(), monitor=monitor)
+    assert not seen[0].training
+
+
+@pytest.mark.parametrize("evaluations", [0, 3])
+def test_a_diverging_run_is_stopped(images, evaluations):
+    config = tiny(steps=30, evaluations=evaluations, learning_rate=math.inf)
+    with pytest.raises(FloatingPointError, match=r"the loss is nan after step \d+, learning rate inf.*temperature"):
+        fit(images, config)
+
+
+@pytest.mark.parametrize(("steps", "evaluations", "told", "measured"), [(30, 3, 10, 1), (30, 30, 7, 7), (8, 0, 8, 1)])
+def test_a_loss_that_is_no_number_is_told_at_the_next_row(images, monkeypatch, steps, evaluations, told, measured):
+    """As on a GPU, where the loss itself doesn't look for NaN. It isn't measured: what a monitor saved stays good."""
+    calls, seen = [], []
+    true_loss = training.SimCLR.loss
+
+    def loss(self, views):
+        calls.append(1)
+        return true_loss(self, views) + (math.nan if len(calls) >= 7 else 0)
+
+    monkeypatch.setattr(training.SimCLR, "loss", loss)
+    with pytest.raises(FloatingPointError, match=f"the loss is nan after step {told},"):
+        fit(images, tiny(steps=steps, evaluations=evaluations), monitor=lambda encoder: seen.append(encoder) or {})
+    assert len(seen) == measured
+
+
+def test_what_the_first_batch_is_refused_for_is_no_divergence(images, monkeypatch):
+    def refuse(self, views):
+        raise ValueError("views: these will not do")
+
+    monkeypatch.setattr(training.SimCLR, "loss", refuse)
+    with pytest.raises(ValueError, match="these will not do"):
+        fit(images, tiny())
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_pictures_that_are_no_numbers_are_counted_and_named(images, bad):
+    broken = images.float() / 255
+    broken[[4, 9], 0, 3, 3] = bad
+    with pytest.raises(ValueError, match="NaN or infinity in 2 pictures, the first is picture 4; leave them out"):
+        fit(broken, tiny())
+
+
+def test_fewer_pictures_than_a_batch_are_refused(images):
+    with pytest.raises(ValueError, match="at least one batch of 21 pictures, got 20; set a smaller batch_size"):
+        fit(images, tiny(batch_size=21))
+    assert len(fit(images, tiny(batch_size=20, steps=1)).history) == 2
+
+
+@pytest.mark.parametrize("shape", [(20, 1, 16, 16), (3, 16, 16), (20, 16, 16, 3), (20, 3, 256)])
+def test_pictures_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match=r"images: expected \[N, 3, H, W\], got \[") as caught:
+        fit(torch.zeros(shape), tiny())
+    assert str(list(shape)) in str(caught.value)
+
+
+def test_integers_that_are_not_bytes_are_refused(images):
+    with pytest.raises(TypeError, match=r"expected uint8 in 0\.\.255 or float in \[0, 1\], got torch.int64"):
+        fit(images.long(), tiny())
+
+
+def test_an_unknown_model_is_told_the_nearest(images):
+    with pytest.raises(ValueError, match=r"model: expected one of small.*got 'smal'\. Did you mean 'small'"):
+        fit(images, tiny(model="smal"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"device": "tpu"}, "device: "), ({"precision": "fp8"}, "precision: "), ({"model": "x"}, "model: ")],
+)
+def test_check_finds_before_training_what_fit_would_refuse(images, changes, message):
+    for refuse in (training.check, fit):
+        with pytest.raises(ValueError, match=message):
+            refuse(images, tiny(**changes))
+    with pytest.raises(ValueError, match="at least one batch"):
+        training.check(images[:7], tiny())
+    training.check(images, tiny())
+
+
+# --- device and precision ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    def has(cuda=False, mps=False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    return has
+
+
+def test_auto_takes_the_best_device_there_is(machine):
+    for there, best in (
+        ({}, "cpu"),
+        ({"mps": True}, "mps"),
+        ({"cuda": True}, "cuda"),
+        ({"cuda": True, "mps": True}, "cuda"),
+    ):
+        machine(**there)
+        assert training.find_device().type == best
+
+
+def test_a_device_that_is_not_there_is_refused(machine):
+    machine()
+    assert training.find_device("cpu") == torch.device("cpu")
+    for name in ("cuda", "cuda:1", "mps", "gpu", ""):
+        with pytest.raises(ValueError, match=rf"device: expected auto or one of this machine's \(cpu\), got '{name}'"):
+            training.find_device(name)
+    machine(cuda=True)
+    assert training.find_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(ValueError, match=r"\(cuda, cpu\)"):
+        training.find_device("mps")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "found"),
+    [({}, "fp32"), ({"avx512_bf16": False}, "fp32"), ({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16")],
+)
+def test_auto_is_bf16_where_the_processor_has_it(monkeypatch, capabilities, found):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert training.find_precision("auto", torch.device("cpu")) == found
+    assert training.find_precision("fp32", torch.device("cpu")) == "fp32"
+    assert training.find_precision("bf16", torch.device("cpu")) == "bf16"
+
+
+def test_auto_is_bf16_on_a_card_that_computes_in_it(monkeypatch):
+    for there, found in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, there=there: there)
+        assert training.find_precision("auto", torch.device("cuda")) == found
+    assert training.find_precision("auto", torch.device("mps")) == "fp32"
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="precision: expected auto, fp32 or bf16, got 'fp16'"):
+        training.find_precision("fp16", torch.device("cpu"))
