@@ -3,7 +3,7 @@
 PYTHON ?= $(shell .venv/bin/python -c '' 2>/dev/null && echo .venv/bin/python || echo python3)
 SETUP = $(PYTHON) tools/setup_venv.py
 RUN = .venv/bin/python
-NBVAL = --nbval --nbval-current-env --nbval-cell-timeout=120
+NBVAL = --nbval --nbval-current-env --nbval-cell-timeout=300
 
 .PHONY: help lab test check notebooks bench clean venv lint layers unit nbval browser
 .NOTPARALLEL:

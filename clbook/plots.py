@@ -45,11 +45,9 @@ class Picture:
         return data, {"image/png": {"alt": self.alt}}
 
 
-def _figure(
-    width: float, height: float, rows: int = 1, columns: int = 1, layout: str = "constrained"
-) -> tuple[Figure, np.ndarray]:
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, np.ndarray]:
     """Inches; axes always as an array [rows, columns]."""
-    figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
         ax.spines[["top", "right"]].set_visible(False)
@@ -106,18 +104,18 @@ def curves(history: Sequence[Mapping[str, float]], *, baselines: Mapping[str, fl
         chance: the loss of blind guessing, a dashed line beside the loss.
         steps: the end of the horizontal axis, so that a live curve does not rescale.
     """
-    figure, axes = _figure(9, 3.2, 1, 2, layout="none")  # fixed margins: a live curve must not jump
+    figure, axes = _figure(9, 3.2, 1, 2)
     loss = [(row["step"], row["loss"]) for row in history if "loss" in row]
     score = [(row["step"], row[metric]) for row in history if metric in row]
     guess, baselines = {"blind guessing": chance} if chance else {}, baselines or {}
     room = [0.07 * max((len(_label(*line)) for line in lines.items()), default=0) for lines in (guess, baselines)]
     width = (9 - 1.15 - sum(room)) / 2  # inches of an axis; its lines are named in the room to its right
-    for ax, left in zip(axes[0], (0.4, 1 + width + room[0]), strict=True):
+    for ax, left in zip(axes[0], (0.4, 1 + width + room[0]), strict=True):  # fixed: a live curve must not jump
         ax.set_position((left / 9, 0.16, width / 9, 0.74))
         ax.set_xlabel("step", color=INK, fontsize=9)
         ax.set_xlim(0, steps or max([row["step"] for row in history] + [1]))
     top = max([value for _, value in loss] + [chance or 0]) or 1
-    axes[0, 0].set_title("loss (lower is better)", color=INK)
+    axes[0, 0].set_title("loss (lower: the task is solved better)", color=INK)
     axes[0, 0].set_ylim(0, 1.08 * top)
     axes[0, 1].set_title(f"{'kNN accuracy' if metric == 'knn' else metric} (higher is better)", color=INK)
     axes[0, 1].set_ylim(0, 1.02)

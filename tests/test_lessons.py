@@ -29,7 +29,7 @@ def test_a_wrong_nt_xent_turns_lesson_00_red(tmp_path):
         f"--confcutdir={ROOT}",
         "--nbval",
         "--nbval-current-env",
-        "--nbval-cell-timeout=120",
+        "--nbval-cell-timeout=300",
         tmp_path / "00_broken.ipynb",
     ]
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}

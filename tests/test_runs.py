@@ -188,13 +188,22 @@ def test_what_is_watched_and_mapped_has_all_classes_though_they_come_in_order(tm
 
 
 def test_the_test_split_is_used_once_at_the_end(pictures, tmp_path, monkeypatch, no_maps):
-    tested = set(datasets.load(f"folder:{pictures}", "test", image_size=16).files)
-    calls = []
+    """By the trained encoder, the pixels and the encoder that nothing has trained, in this order."""
+    config = tiny(pictures)
+    tested = set(datasets.load(config.data, "test", image_size=16).files)
+    calls, encoders = [], []
     true_score = evaluation.knn_score
-    monkeypatch.setattr(evaluation, "knn_score", lambda encoder, bank, queries: calls.append(set(queries.files)) or
-                        true_score(encoder, bank, queries))  # fmt: skip
-    runs.train(tiny(pictures), tmp_path, progress=False)
+
+    def score(encoder, bank, queries):
+        calls.append(set(queries.files))
+        encoders.append(encoder and encoder.state_dict()["0.weight"].clone())
+        return true_score(encoder, bank, queries)
+
+    monkeypatch.setattr(evaluation, "knn_score", score)
+    runs.train(config, tmp_path, progress=False)
     assert [files == tested for files in calls] == [False] * 3 + [True] * 3
+    fresh, (trained, pixels, random) = new_encoder(config).state_dict()["0.weight"], encoders[3:]
+    assert pixels is None and torch.equal(random, fresh) and not torch.equal(trained, fresh)
 
 
 # --- the folder -------------------------------------------------------------------------------------------
@@ -408,10 +417,11 @@ def running(pictures, tmp_path_factory):
     processes = {}
     for stop in (signal.SIGINT, signal.SIGTERM):
         place = tmp_path_factory.mktemp(stop.name)
-        ignore = (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if stop == signal.SIGTERM else None
+        handler = signal.SIG_IGN if stop == signal.SIGTERM else signal.SIG_DFL  # these tests may run in the background
         command = [sys.executable, "-m", "clbook", "train", "--run", "run", *options]
         processes[stop] = place / "run", subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=ignore, cwd=place,
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda handler=handler: signal.signal(signal.SIGINT, handler), cwd=place,
             env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
     yield config, processes
     for _, process in processes.values():

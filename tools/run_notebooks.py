@@ -21,7 +21,7 @@ from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
-CELL_TIMEOUT = 120  # seconds, as under nbval
+CELL_TIMEOUT = 300  # seconds, as under nbval
 MAX_BYTES = 1_500_000  # GitHub stops showing notebooks somewhat above this
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -56,6 +56,7 @@ def prepare_environment() -> None:
     """What kernels inherit, here and under nbval: the same hashes, and plots as a learner gets them."""
     os.environ.pop("MPLBACKEND", None)  # an exported Agg would make plt.show() silent
     os.environ.setdefault("PYTHONHASHSEED", "0")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads wait for each other where another process takes a core
 
 
 def run(path: Path) -> bool:
