@@ -7,7 +7,9 @@ touches pyplot's global state, so nothing leaks, warns or shows up twice.
 import base64
 import io
 import itertools
+import math
 import textwrap
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -65,19 +67,28 @@ def to_numpy(images: Tensor) -> np.ndarray:
 
 
 def image_grid(
-    images: Tensor, titles: Sequence[str] | None = None, *, columns: int = 8, alt: str | None = None
+    images: Tensor,
+    titles: Sequence[str] | None = None,
+    *,
+    columns: int = 8,
+    rows: Sequence[str] | None = None,
+    alt: str | None = None,
 ) -> Picture:
-    """Pictures [N, C, H, W] in rows, each with a title if there are titles."""
-    rows = -(-len(images) // columns)
+    """Pictures [N, C, H, W] in rows, each with a title if there are titles; `rows` names the rows at their left."""
+    count = -(-len(images) // columns)
     lines = [textwrap.fill(title, 14) for title in titles or ()]  # as wide as a picture
     height = 1.1 + (0.1 + 0.15 * max(line.count("\n") + 1 for line in lines) if lines else 0)
-    figure, axes = _figure(1.1 * columns, height * rows, rows, columns)
+    figure, axes = _figure(1.1 * columns + (0.8 if rows else 0), height * count, count, columns)
     for i, ax in enumerate(axes.flat):
-        ax.axis("off")
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
         if i < len(images):
             ax.imshow(to_numpy(images[i : i + 1])[0], interpolation="nearest")
             if lines:
                 ax.set_title(lines[i], fontsize=9, color=INK)
+    if rows:
+        for ax, name in zip(axes[:, 0], rows, strict=True):
+            ax.set_ylabel(name, fontsize=10, color=INK)
     return Picture(figure, alt or f"{len(images)} pictures" + (f": {', '.join(titles)}." if titles else "."))
 
 
@@ -231,19 +242,24 @@ def _thumbnails(ax: Axes, points: np.ndarray, images: Tensor, *, most: int = 60)
 class LiveCurves:
     """Curves that grow while a model trains: pass it as `on_row` to `training.fit`.
 
-    The picture keeps its place and its size, and what is stored in the notebook is its last state.
+    The picture keeps its place and its size, and what is stored in the notebook is its last state: it is drawn anew
+    with each row that holds the metric, as a run's last row does, and else every two seconds at most.
     """
 
     def __init__(self, **options):
         """`options` go to `curves`."""
-        self.options, self.history, self.handle = options, [], None
+        self.options, self.history, self.handle, self.drawn = options, [], None, -math.inf
 
     def __call__(self, row: Mapping[str, float]) -> None:
         from IPython.display import display  # only a notebook has a display
 
         self.history.append(row)
+        last = row["step"] == self.options.get("steps")
+        if not last and self.options.get("metric", "knn") not in row and time.monotonic() < self.drawn + 2:
+            return
         picture = curves(self.history, **self.options)
         if self.handle is None:
             self.handle = display(picture, display_id=True)
         else:
             self.handle.update(picture)
+        self.drawn = time.monotonic()

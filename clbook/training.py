@@ -87,9 +87,10 @@ class TrainConfig:
 
 
 _STRONG_COLORS = {"brightness": 0.5, "contrast": 0.5, "saturation": 0.7, "hue": 0.5, "gray": 0.5}
+_QUICK = {"width": 24, "batch_size": 64, "learning_rate": 2e-3, "temperature": 0.1}
 RECIPES = {
-    "shapes": {"crop": 0.8, "batch_size": 64, "learning_rate": 1.5e-3, **_STRONG_COLORS},
-    "digits": {"crop": 0.7, "flip": 0.0, "batch_size": 64, "learning_rate": 1.5e-3, **_STRONG_COLORS},
+    "shapes": {"crop": 0.8, **_QUICK, **_STRONG_COLORS},
+    "digits": {"crop": 0.7, "flip": 0.0, **_QUICK, **_STRONG_COLORS},
 }
 
 

@@ -189,6 +189,13 @@ def test_the_grid_shows_every_picture_under_its_title():
         assert np.array_equal(seen, plots.to_numpy(images)[i]) and axes[i].get_title() == f"title {i}"
 
 
+def test_rows_of_a_grid_have_names():
+    figure = plots.image_grid(rand(8, 3, 8, 8), columns=4, rows=["query", "nearest"]).figure
+    assert [ax.get_ylabel() for ax in figure.axes] == ["query", "", "", "", "nearest", "", "", ""]
+    with pytest.raises(ValueError, match="zip"):
+        plots.image_grid(rand(8, 3, 8, 8), columns=4, rows=["query"])
+
+
 def test_pairs_stand_in_columns():
     images, view1, view2 = rand(3, 5, 3, 8, 8)
     axes = np.array(plots.view_pairs(images, view1, view2).figure.axes).reshape(3, 5)
@@ -281,14 +288,30 @@ def test_live_curves_update_one_display(monkeypatch):
         return SimpleNamespace(update=updates.append)
 
     monkeypatch.setattr(IPython.display, "display", display)
+    clock = iter(range(0, 1000))  # a second passes each time that someone looks
+    monkeypatch.setattr(plots.time, "monotonic", lambda: next(clock))
     live = LiveCurves(baselines=NEAR, chance=4.84, steps=60)
     rows = history()
     for row in rows:
         live(row)
-    assert (len(first), len(updates)) == (1, len(rows) - 1)
     assert all(isinstance(picture, Picture) for picture in first + updates)
     assert updates[-1].png() == plots.curves(rows, baselines=NEAR, chance=4.84, steps=60).png()
-    assert curve(updates[0].figure.axes[0]).shape == (2, 1)  # row by row
+    drawn = [curve(picture.figure.axes[0])[0, -1] for picture in updates]
+    assert len(first) == 1
+    assert drawn == [20, 30, 50, 60]  # after two seconds, and with every row that has the metric
+
+
+def test_live_curves_draw_the_last_row_without_a_metric_too(monkeypatch):
+    import IPython.display
+
+    pictures = []
+    handle = SimpleNamespace(update=pictures.append)
+    monkeypatch.setattr(IPython.display, "display", lambda picture, display_id: handle)
+    monkeypatch.setattr(plots.time, "monotonic", lambda: 0.0)
+    live = LiveCurves(steps=60)
+    for row in history():
+        live({key: value for key, value in row.items() if key != "knn"})
+    assert [curve(picture.figure.axes[0])[0, -1] for picture in pictures] == [60]
 
 
 # --- maps -------------------------------------------------------------------------------------------------
