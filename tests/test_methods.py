@@ -82,8 +82,8 @@ VIEW = two_views()[0]
     ("call", "words"),
     [
         # torch.cat would take these, and cut them in the wrong place
-        (lambda: simclr().loss((VIEW[:4], VIEW[:2])), r"expected two views of one shape.* got \[4, 128\].*\[2, 128\]"),
-        (lambda: simclr().loss((VIEW[:2], VIEW[:4])), r"expected two views of one shape.* got \[2, 128\].*\[4, 128\]"),
+        (lambda: simclr().loss((VIEW[:4], VIEW[:2])), r"view2: expected one shape.* got \[4, 128\].*\[2, 128\]"),
+        (lambda: simclr().loss((VIEW[:2], VIEW[:4])), r"view2: expected one shape.* got \[2, 128\].*\[4, 128\]"),
         (lambda: simclr().eval().loss((VIEW[:1], VIEW[:1])), "expected at least 2 pairs .* got 1"),
         (lambda: simclr().loss((VIEW * torch.nan, VIEW)), "expected finite numbers, got NaN"),
         (lambda: simclr(temperature=0.0).loss((VIEW, VIEW)), "temperature: expected a number > 0 .* got 0"),
