@@ -1,14 +1,23 @@
-"""Pictures as one uint8 tensor: drawn here, shipped with scikit-learn, or read from a folder of yours.
+"""Pictures as one uint8 tensor: drawn here, shipped with scikit-learn, downloaded, or read from a folder of yours.
 
 >>> train = load("shapes", n=4000)
 >>> train.images.shape, train.images.dtype
 (torch.Size([4000, 3, 32, 32]), torch.uint8)
+
+What is kept on disk lies below `~/.cache/clbook`, or where the environment variable CLBOOK_CACHE says, and can be
+deleted at any time: `data` holds what was downloaded (CLBOOK_DATA puts it elsewhere), `pictures` the decoded pictures
+of large folders.
 """
 
 import difflib
 import hashlib
+import io
+import json
 import os
+import socket
 import struct
+import tempfile
+import time
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -17,10 +26,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
+import PIL
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm.auto import tqdm
 
 SPLITS = ("train", "val", "test")
 DEFAULT_SIZE = 32  # pixels a side
@@ -42,13 +53,13 @@ class ImageSet:
     images: Tensor  # [N, C, H, W] uint8, RGB
     labels: Tensor | None = None  # [N] int64; None where the pictures have no classes
     classes: tuple[str, ...] = ()  # the name of label 0, 1, ...
-    factors: dict[str, Tensor] = field(default_factory=dict)  # shapes: name -> [N] int64 or float32
+    factors: dict[str, Tensor] = field(default_factory=dict)  # shapes, pets: name -> [N] int64 or float32
     factor_names: dict[str, tuple[str, ...]] = field(default_factory=dict)  # the names of categorical factors
     masks: Tensor | None = None  # [N, H, W] bool, True on the object
     boxes: Tensor | None = None  # [N, 4] float32: x0, y0, x1, y1 in pixels, right and lower edge exclusive
     captions: tuple[str, ...] | None = None
-    files: tuple[str, ...] | None = None  # folder: each picture's path
-    skipped: tuple[tuple[str, str], ...] = ()  # folder: (path, reason) of files that could not be read
+    files: tuple[str, ...] | None = None  # folder, pets: each picture's path
+    skipped: tuple[tuple[str, str], ...] = ()  # folder, pets: (path, reason) of files that could not be read
 
     def __len__(self) -> int:
         return len(self.images)
@@ -78,24 +89,37 @@ def _rows(value, index: Tensor):
 
 def available() -> tuple[str, ...]:
     """The names that `load` takes."""
-    return (*_LOADERS, "folder:PATH")
+    return (*_LOADERS, *_DOWNLOADS, "folder:PATH")
+
+
+def downloads(root: str | Path | None = None) -> dict[str, bool]:
+    """The names that are downloaded the first time, and whether they are there already; `root` as for `load`."""
+    return {name: (_data_root(root) / source.folder).is_dir() for name, source in _DOWNLOADS.items()}
 
 
 def load(name: str, split: str = "train", *, n: int | None = None, seed: int = 0,
          image_size: int | None = None, root: str | Path | None = None) -> ImageSet:  # fmt: skip
-    """Load a data set into memory.
+    """Load a data set: into memory, or mapped from a cache on disk where it has thousands of files.
 
     Args:
-        name: "shapes" (drawn here; labels are the shapes), "digits" (scikit-learn's handwritten digits) or
+        name: what to load.
+            "shapes": drawn here; labels are the shapes.
+            "digits": scikit-learn's handwritten digits.
+            "cifar10", "cifar100", "stl10", "fashion_mnist": torchvision's, downloaded the first time.
+            "stl10-unlabelled": STL-10's 100,000 unlabelled pictures for training; val and test are those of "stl10".
+            "pets": the Oxford-IIIT pets as cats (0) and dogs (1), downloaded the first time; the factor "breed" holds
+            the 37 breeds.
             "folder:PATH": your own pictures, in class folders or flat, below `train`, `val`, `test` or not.
-        split: "train", "val" or "test". The three never share a picture.
+        split: "train", "val" or "test". The three never share a picture. What is downloaded keeps its official test
+            split; val is a tenth of its training split, the same pictures each time.
         n: how many pictures. "shapes" draws any number (4,000 for training, else 1,000); the others pick n at
-            random by `seed`, or give all.
+            random by `seed`, or give all. Files that can't be read are made up for by others while there are any.
         seed: seeds what is drawn. The same seed gives the same bytes on every machine; n = 100 is the
             beginning of n = 1,000.
-        image_size: side in pixels, 32 unless told. A folder's pictures are scaled (shorter side) and cropped
-            to the centre.
-        root: where "folder:" looks for a relative PATH; the current directory unless told.
+        image_size: side in pixels, 32 unless told. Pictures of another size are scaled, with antialiasing; those of
+            folders and pets so that the shorter side fits, and then cropped to the centre.
+        root: where downloads are kept, in torchvision's layout (the module says where they go unless told), or where
+            "folder:" looks for a relative PATH (the current directory unless told).
 
     Returns:
         An `ImageSet`; its images are uint8 [N, 3, image_size, image_size].
@@ -103,6 +127,7 @@ def load(name: str, split: str = "train", *, n: int | None = None, seed: int = 0
     Raises:
         ValueError: an unknown name or split, a folder that is missing, empty or has one class only, n or
             image_size out of range. Files that can't be read are skipped, listed in `skipped` and warned of.
+        OSError: a download that failed, or files of one that are damaged.
     """
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}{_nearest(split, SPLITS)}")
@@ -113,10 +138,21 @@ def load(name: str, split: str = "train", *, n: int | None = None, seed: int = 0
     if isinstance(name, str) and name.startswith("folder:"):
         path = Path(root or ".").expanduser() / Path(name.removeprefix("folder:")).expanduser()
         return _load_folder(path, split, n, seed, size)
+    if name in _DOWNLOADS:
+        loader = _load_pets if name == "pets" else _load_tensors
+        return loader(name, split, n, seed, size, _data_root(root))
     if name not in _LOADERS:
         choices = ", ".join(available())
-        raise ValueError(f"data set: expected one of {choices}; got {name!r}{_nearest(name, _LOADERS)}")
+        raise ValueError(f"data set: expected one of {choices}; got {name!r}{_nearest(name, available()[:-1])}")
     return _LOADERS[name](split, n, seed, size)
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("CLBOOK_CACHE") or "~/.cache/clbook").expanduser()
+
+
+def _data_root(root: str | Path | None) -> Path:
+    return Path(root or os.environ.get("CLBOOK_DATA") or _cache_folder() / "data").expanduser()
 
 
 def _nearest(word: str, choices) -> str:
@@ -178,6 +214,8 @@ def _draw_factors(u: np.ndarray, unit: float) -> dict[str, np.ndarray]:
         "radius": radius,
         "x": radius + room * u[:, 5],
         "y": radius + room * u[:, 6],
+        # Thirds of where a centre can be, not of the picture: a large object's is never far from the middle.
+        "place": (3 * np.floor(3 * u[:, 6]) + np.floor(3 * u[:, 5])).astype(np.int64),
         "turn": 180 * (u[:, 7] - 0.5),
         "cos": np.round(np.cos(turn) * 2**30) / 2**30,
         "sin": np.round(np.sin(turn) * 2**30) / 2**30,
@@ -294,10 +332,9 @@ _PATTERNS = (_solid, _stripes, _checks, _dots)  # as in TEXTURES
 
 
 def _public_factors(scene: dict[str, np.ndarray], size: int) -> dict[str, Tensor]:
-    third = np.floor(3 * np.stack([scene["x"], scene["y"]]) / size).astype(np.int64)
     scale = np.clip(np.floor((scene["radius"] / size * 32 - 8.6) / 0.9), 0, 2).astype(np.int64)
     columns = {name: scene[name] for name in ("shape", "color", "texture", "background")}
-    columns |= {"size": scale, "place": 3 * third[1] + third[0]}
+    columns |= {"size": scale, "place": scene["place"]}
     columns |= {name: scene[name].astype(np.float32) for name in ("x", "y", "radius", "turn")}
     return {name: torch.from_numpy(values) for name, values in columns.items()}
 
@@ -345,11 +382,132 @@ def _load_digits(split: str, n: int | None, seed: int, size: int) -> ImageSet:
 
 def _choose(have: int, n: int | None, seed: int, where: str) -> np.ndarray:
     """n of `have` rows at random, in their old order; all of them for None."""
+    return _order(have, n, seed, where)[:n]
+
+
+def _order(have: int, n: int | None, seed: int, where: str) -> np.ndarray:
+    """All rows: first those that `_choose` gives, then the others at random."""
     if n is None:
         return np.arange(have)
     if n > have:
         raise ValueError(f"n: {where} has {have} pictures, got n={n}. Ask for fewer, or leave n out for all")
-    return np.sort(np.random.RandomState(seed).permutation(have)[:n])
+    order = np.random.RandomState(seed).permutation(have)
+    order[:n].sort()
+    return order
+
+
+# --- downloads, through torchvision -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Download:
+    kind: str  # torchvision's class
+    folder: str  # that it makes
+    train: dict  # its arguments for the official training split
+    test: dict
+    labelled: bool = True
+
+
+_DOWNLOADS = {
+    "cifar10": _Download("CIFAR10", "cifar-10-batches-py", {"train": True}, {"train": False}),
+    "cifar100": _Download("CIFAR100", "cifar-100-python", {"train": True}, {"train": False}),
+    "fashion_mnist": _Download("FashionMNIST", "FashionMNIST", {"train": True}, {"train": False}),
+    "stl10": _Download("STL10", "stl10_binary", {"split": "train"}, {"split": "test"}),
+    "stl10-unlabelled": _Download("STL10", "stl10_binary", {"split": "train"}, {"split": "test"}, labelled=False),
+    "pets": _Download("OxfordIIITPet", "oxford-iiit-pet", {"split": "trainval"}, {"split": "test"}),
+}
+
+
+def _load_tensors(name: str, split: str, n: int | None, seed: int, size: int, root: Path) -> ImageSet:
+    """The data sets that torchvision reads into one array."""
+    source = _DOWNLOADS[name]
+    unlabelled = split == "train" and not source.labelled
+    arguments = {"split": "unlabeled"} if unlabelled else source.test if split == "test" else source.train
+    found = _open(name, root, arguments)
+    data = np.asarray(found.data)  # [M, h, w], [M, h, w, 3] or [M, 3, h, w]
+    if data.ndim == 3:
+        data = data[:, None]  # [M, 1, h, w]
+    elif data.shape[1] != 3:
+        data = data.transpose(0, 3, 1, 2)  # [M, 3, h, w]
+    rows = np.arange(len(data)) if unlabelled else _part(len(data), split)
+    rows = rows[_choose(len(rows), n, seed, f"{name}, split {split}")]
+    images = _scaled(data, rows, size)
+    if unlabelled:
+        return ImageSet(name, images)
+    targets = found.labels if source.kind == "STL10" else found.targets
+    return ImageSet(name, images, torch.as_tensor(np.asarray(targets)[rows]).long(), tuple(found.classes))
+
+
+def _part(have: int, split: str) -> np.ndarray:
+    """The rows of an official split that are ours: train and val are 9 to 1, test is whole."""
+    if split == "test":
+        return np.arange(have)
+    order = np.random.RandomState(0).permutation(have)  # fixed: the splits never move
+    return order[: have // 10] if split == "val" else order[have // 10 :]
+
+
+def _scaled(data: np.ndarray, rows: np.ndarray, size: int) -> Tensor:
+    """Those rows of uint8 [M, 1 or 3, h, w] as uint8 [N, 3, size, size]."""
+    images = torch.empty(len(rows), 3, size, size, dtype=torch.uint8)
+    for start in range(0, len(rows), 1000):  # the rows of all at once would double what STL-10 needs
+        some = torch.from_numpy(data[rows[start : start + 1000]])  # [B, 1 or 3, h, w]
+        if some.shape[2:] != (size, size):
+            some = F.interpolate(some, (size, size), mode="bicubic", antialias=True)  # in bytes, as Pillow computes
+        images[start : start + 1000] = some  # gray goes into all three channels
+    return images
+
+
+def _load_pets(name: str, split: str, n: int | None, seed: int, size: int, root: Path) -> ImageSet:
+    source = _DOWNLOADS[name]
+    breeds = tuple(_open(name, root, source.test if split == "test" else source.train).classes)
+    folder = root / source.folder
+    lines = (folder / "annotations" / f"{'test' if split == 'test' else 'trainval'}.txt").read_text().splitlines()
+    listed = [lines[i].split() for i in _part(len(lines), split)]  # file, breed from 1, species from 1, a number
+    pictures = [(folder / "images" / f"{entry[0]}.jpg", i) for i, entry in enumerate(listed)]
+    found = _read_set(name, folder, split, pictures, ("cat", "dog"), n, seed, size)
+    breed, species = (torch.tensor([int(entry[i]) - 1 for entry in listed])[found.labels] for i in (1, 2))
+    return replace(found, labels=species, factors={"breed": breed}, factor_names={"breed": breeds})
+
+
+def _open(name: str, root: Path, arguments: dict):
+    """torchvision's data set, downloaded if it isn't there."""
+    from torchvision import datasets as theirs  # slow to import, and only needed here
+
+    source = _DOWNLOADS[name]
+    folder, kind = root / source.folder, getattr(theirs, source.kind)
+    if not folder.is_dir():
+        _download(name, kind, folder)
+    try:
+        return kind(root, **arguments)  # reads no pickle whose checksum is wrong
+    except MemoryError:
+        raise
+    except Exception as error:  # torchvision asserts, reshapes and unpickles: whatever it meets there
+        raise OSError(f"{name}: expected torchvision's files in {str(folder)!r}, got damaged ones ({_reason(error)}); "
+                      "delete that folder, and it will be downloaded again") from error  # fmt: skip
+
+
+def _download(name: str, kind, folder: Path) -> None:
+    """Download beside the place and move there what is whole, so that no half of it is ever taken for all."""
+    patience = socket.getdefaulttimeout()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as part:
+            socket.setdefaulttimeout(30)  # seconds of silence; torchvision sets none
+            kind(part, download=True)
+            os.replace(Path(part) / folder.name, folder)
+    except Exception as error:  # of the network, the disk, the archive or torchvision's check
+        if not folder.is_dir():  # else another process was faster
+            raise OSError(
+                f"{name}: could not be downloaded to {str(folder.parent)!r} ({_reason(error)}). Try again later, or "
+                f"copy the folder {folder.name!r} there from another machine. Without a network there are 'shapes', "
+                "'digits' and your own pictures, 'folder:PATH'"
+            ) from error
+    finally:
+        socket.setdefaulttimeout(patience)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 # --- folder: anyone's own pictures ----------------------------------------------------------------------
@@ -362,29 +520,16 @@ def _load_folder(path: Path, split: str, n: int | None, seed: int, size: int) ->
         raise ValueError(f"folder: expected a folder of pictures, got {str(path)!r}, which "
                          f"{'is a file' if path.exists() else 'does not exist'}")  # fmt: skip
     pictures, classes = _find_split(path, split)
-    chosen = _choose(len(pictures), n, seed, f"folder {str(path)!r}, split {split}")
-    pictures = [pictures[i] for i in chosen]
-    with ThreadPoolExecutor() as pool:
-        read = list(pool.map(lambda p: _read_picture(p[0], size), pictures, chunksize=64))
-    skipped = tuple((str(p[0]), why) for p, why in zip(pictures, read, strict=True) if isinstance(why, str))
-    kept = [(p, pixels) for p, pixels in zip(pictures, read, strict=True) if not isinstance(pixels, str)]
-    if skipped:
-        names = "; ".join(f"{f}: {why}" for f, why in skipped[:3]) + (" ..." if len(skipped) > 3 else "")
-        if not kept:
-            raise ValueError(
-                f"folder: none of the {len(skipped)} files in {str(path)!r} is a readable picture. {names}"
-            )
-        warnings.warn(f"skipped {len(skipped)} of {len(read)} files that could not be read: {names}", stacklevel=3)
-    images = torch.from_numpy(np.stack([pixels for _, pixels in kept]))
-    labels = torch.tensor([label for (_, label), _ in kept]) if classes else None
-    return ImageSet(
-        f"folder:{path}", images, labels, classes, files=tuple(str(f) for (f, _), _ in kept), skipped=skipped
-    )
+    return _read_set(f"folder:{path}", path, split, pictures, classes, n, seed, size)
 
 
 def _find_split(path: Path, split: str) -> tuple[list[tuple[Path, int]], tuple[str, ...]]:
     """The (file, label) pairs of a split, and the names of the classes (none for a flat folder)."""
     own = [s for s in SPLITS if (path / s).is_dir()]
+    others = [d.name for d in sorted(path.iterdir()) if own and d.name not in own and _holds_pictures(d)]
+    if others:
+        raise ValueError(f"folder: {str(path)!r} holds {' and '.join(own)} beside {_few(others)}; expected splits or "
+                         "classes, not both. Rename the class, or move the other folders away")  # fmt: skip
     if own and "train" not in own:
         raise ValueError(f"folder: {str(path)!r} has {' and '.join(own)} but no 'train' beside it; add one")
     pictures, classes = _find_pictures(path / "train" if own else path)
@@ -426,6 +571,10 @@ def _walk(folder: Path) -> list[Path]:
     return [f for f in folder.rglob("*") if not any(part[0] == "." for part in f.relative_to(folder).parts)]
 
 
+def _holds_pictures(folder: Path) -> bool:
+    return folder.is_dir() and folder.name[0] != "." and bool(_pictures_in(_walk(folder)))
+
+
 def _pictures_in(files) -> list[Path]:
     return sorted(f for f in files if f.suffix.lower() in _SUFFIXES and f.is_file())
 
@@ -438,7 +587,10 @@ def _few(names) -> str:
 def _cut(pictures: list[tuple[Path, int]], share: dict[str, float], path: Path) -> dict[str, list]:
     """Take each share of each class away from train, by the hash of the file's name: nearly all stay where they are
     when others come or go."""
-    rank = lambda picture: hashlib.sha256(picture[0].relative_to(path).as_posix().encode()).digest()  # noqa: E731
+
+    def rank(picture):
+        return hashlib.sha256(os.fsencode(picture[0].relative_to(path).as_posix())).digest()
+
     parts = {split: [] for split in ("train", *share)}
     for label in sorted({label for _, label in pictures}):
         rest = sorted((p for p in pictures if p[1] == label), key=rank)
@@ -449,6 +601,153 @@ def _cut(pictures: list[tuple[Path, int]], share: dict[str, float], path: Path) 
             rest = rest[taken:]
         parts["train"] += rest
     return {split: sorted(part) for split, part in parts.items()}
+
+
+# --- picture files: decoded in parallel, large sets only once -----------------------------------------------
+
+_CACHE_ABOVE = 2000  # pictures; fewer are read anew each time, within seconds
+_DECODER = f"1, Pillow {PIL.__version__}"  # what was decoded by another one is decoded again
+_FOOTER = struct.Struct("<QQI")  # at the end of a cache file: bytes of the pixels, bytes of the list, checksum of both
+
+
+def _read_set(name: str, path: Path, split: str, pictures: list[tuple[Path, int]], classes: tuple[str, ...],
+              n: int | None, seed: int, size: int) -> ImageSet:  # fmt: skip
+    """Read n of the (file, label) pairs, all of them below `path`."""
+    pictures = [pictures[i] for i in _order(len(pictures), n, seed, f"{name}, split {split}")]
+    files = [file for file, _ in pictures]
+    if (n or len(files)) > _CACHE_ABOVE:
+        images, reasons = _read_cached(files, n or len(files), size, path, [str(path.resolve()), split, n, seed, size])
+    else:
+        images, reasons = _read_in_memory(files, n or len(files), size)
+    tried = list(zip(pictures, reasons, strict=False))  # without the pictures that n left over
+    skipped = tuple((str(file), why) for (file, _), why in tried if why)
+    kept = [picture for picture, why in tried if not why]
+    if skipped:
+        names = "; ".join(f"{f}: {why}" for f, why in skipped[:3]) + (" ..." if len(skipped) > 3 else "")
+        if not kept:
+            raise ValueError(f"{name.partition(':')[0]}: none of the {len(skipped)} files in {str(path)!r} is a "
+                             f"readable picture. {names}")  # fmt: skip
+        warnings.warn(f"skipped {len(skipped)} of {len(tried)} files that could not be read: {names}", stacklevel=4)
+    labels = torch.tensor([label for _, label in kept]) if classes else None
+    return ImageSet(name, images, labels, classes, files=tuple(str(file) for file, _ in kept), skipped=skipped)
+
+
+def _read_in_memory(files: list[Path], n: int, size: int) -> tuple[Tensor, list[str]]:
+    """uint8 [at most n, 3, size, size], and for each file that was tried why it can't be read, or ""."""
+    memory = io.BytesIO()
+    reasons, _ = _decode(files, n, memory, lambda i: _read_picture(files[i], size))
+    pixels = memory.getbuffer()
+    images = torch.frombuffer(pixels, dtype=torch.uint8) if pixels else torch.empty(0, dtype=torch.uint8)
+    return images.view(-1, 3, size, size), reasons
+
+
+def _decode(files: list[Path], n: int, out, read) -> tuple[list[str], int]:
+    """Write pixels to `out`, file by file, until n could be read; the reasons, and the checksum of what was written.
+    `read(i)` gives the pixels of file i, or in words why there are none."""
+    reasons, checksum, missing = [], 0, n
+    with ThreadPoolExecutor() as pool, tqdm(total=n, desc="decoding", disable=n <= _CACHE_ABOVE, leave=False) as bar:
+        while missing and len(reasons) < len(files):
+            some = range(len(reasons), min(len(reasons) + min(missing, 1000), len(files)))  # in memory at a time
+            for pixels in pool.map(read, some):  # Pillow lets go of the interpreter while it decodes and scales
+                good = not isinstance(pixels, str)
+                reasons.append("" if good else pixels)
+                missing -= good
+                if good:
+                    pixels = pixels.tobytes()
+                    checksum = zlib.crc32(pixels, checksum)
+                    out.write(pixels)
+            bar.update(n - missing - bar.n)
+    return reasons, checksum
+
+
+def _read_cached(files: list[Path], n: int, size: int, path: Path, key: list) -> tuple[Tensor, list[str]]:
+    """As `_read_in_memory`, but mapped from a file in the cache, which is written first where it isn't there, is
+    damaged, or is of other files. Of the old one the files that haven't changed are taken over."""
+    cache = _cache_folder() / "pictures" / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.cache"
+    stamps = [_stamp(file, path) for file in files]  # before they are read: a change during that will be noticed
+    images, entries = _open_cache(cache, size)
+    broken = [file for file, (_, why) in zip(files, entries, strict=False) if why]  # perhaps only out of reach then
+    if not _fits(images, entries, stamps, n) or not all(isinstance(_read_picture(f, size), str) for f in broken):
+        try:
+            _write_cache(cache, files, stamps, n, size, images, entries)
+        except OSError as error:
+            warnings.warn(f"the decoded pictures could not be kept in {str(cache.parent)!r} ({error.strerror or error})"
+                          " and stay in memory; choose another place with CLBOOK_CACHE", stacklevel=5)  # fmt: skip
+        images, entries = _open_cache(cache, size)
+    if not _fits(images, entries, stamps, n):  # no room, nothing readable, or another process wrote for other files
+        return _read_in_memory(files, n, size)
+    return images, [why for _, why in entries]
+
+
+def _stamp(file: Path, path: Path) -> tuple[str, int, int]:
+    """What tells that a file is the same as before."""
+    try:
+        about = file.stat()
+        return file.relative_to(path).as_posix(), about.st_size, about.st_mtime_ns
+    except OSError:  # gone since it was listed
+        return file.relative_to(path).as_posix(), -1, -1
+
+
+def _fits(images: Tensor, entries: list, stamps: list, n: int) -> bool:
+    """Whether a cache holds these files as they are: all of them, or as many as gave n pictures."""
+    same = [stamp for stamp, _ in entries] == stamps[: len(entries)]
+    return same and (len(entries) == len(stamps) or len(images) == n)
+
+
+def _open_cache(cache: Path, size: int) -> tuple[Tensor, list[tuple[tuple, str]]]:
+    """The pictures of a cache file, mapped, and its (stamp, reason) entries; none of one that is missing, damaged,
+    half-written or of another decoder."""
+    try:
+        with cache.open("rb") as file:
+            total = file.seek(-_FOOTER.size, os.SEEK_END)
+            pixels, listed, checksum = _FOOTER.unpack(file.read())
+            if pixels + listed != total:
+                raise ValueError("cut off")
+            file.seek(pixels)
+            about = file.read(listed)
+        images = torch.from_file(str(cache), shared=False, size=pixels, dtype=torch.uint8)
+        if zlib.crc32(about, zlib.crc32(images.numpy())) != checksum:  # seconds where decoding would take minutes
+            raise ValueError("damaged")
+        about = json.loads(about)
+        if about["decoder"] != _DECODER:
+            raise ValueError("of another decoder")
+        return images.view(-1, 3, size, size), [(tuple(stamp), why) for stamp, why in about["entries"]]
+    except (OSError, ValueError, KeyError, RuntimeError, struct.error):
+        return torch.empty(0, 3, size, size, dtype=torch.uint8), []
+
+
+def _write_cache(cache: Path, files: list[Path], stamps: list, n: int, size: int, old: Tensor, entries: list) -> None:
+    """Write beside the place, then move there: no one ever sees half a file."""
+    rows = iter(range(len(old)))
+    known = {stamp: next(rows) for stamp, why in entries if not why}
+    pixels = old.numpy()
+
+    def read(i):
+        row = known.get(stamps[i])
+        return _read_picture(files[i], size) if row is None else pixels[row]
+
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    _remove_parts(cache.parent)
+    handle, part = tempfile.mkstemp(".part", cache.stem, cache.parent)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            reasons, checksum = _decode(files, n, out, read)
+            listed = {"decoder": _DECODER, "entries": list(zip(stamps, reasons, strict=False))}
+            listed = json.dumps(listed).encode()
+            out.write(listed + _FOOTER.pack(out.tell(), len(listed), zlib.crc32(listed, checksum)))
+        os.replace(part, cache)
+    finally:
+        Path(part).unlink(missing_ok=True)
+
+
+def _remove_parts(folder: Path) -> None:
+    """What a process left that was killed while it wrote: nobody has written to it for a day."""
+    for part in folder.glob("*.part"):
+        try:
+            if time.time() - part.stat().st_mtime > 86400:
+                part.unlink()
+        except OSError:  # gone meanwhile, or somebody else's
+            pass
 
 
 _BROKEN = (

@@ -99,8 +99,7 @@ def _examine_torch() -> list[Finding]:
         return [Finding(PROBLEM, "device", f"unknown, for PyTorch can't be imported: {reason}", REPAIR)]
     from clbook import datasets
 
-    data = Finding(OK, "data sets", ", ".join(datasets.available()))
-    return [_examine_device(torch), _examine_threads(torch), data]
+    return [_examine_device(torch), _examine_threads(torch), _examine_data(datasets)]
 
 
 def _examine_device(torch) -> Finding:
@@ -121,6 +120,13 @@ def _examine_device(torch) -> Finding:
     if shutil.which("nvidia-smi"):
         return Finding(NOTE, "device", found, "there is an NVIDIA GPU that PyTorch can't use; a newer driver may help")
     return Finding(OK, "device", found)
+
+
+def _examine_data(datasets) -> Finding:
+    absent = [name for name, there in datasets.downloads().items() if not there]
+    here = [name for name in datasets.available() if name not in absent]
+    later = f"; downloaded when asked for: {', '.join(absent)}" if absent else ""
+    return Finding(OK, "data sets", ", ".join(here) + later)
 
 
 def _memory() -> str:

@@ -1,9 +1,17 @@
-"""Encoders, from pictures [N, 3, H, W] in [0, 1] to features h [N, D], and the head that training puts on top.
+"""Encoders, from pictures [N, 3, H, W] in [0, 1] to features h [N, D], and the heads that training puts on top.
 
-Features h are what is kept, probed and transferred; the head's output z is only what the loss sees.
+Features h are what is kept, probed and transferred; the heads' outputs z and p are only what the loss sees.
+
+All encoders take RGB in [0, 1] as it is: the first batch-norm sees to mean and scale. Weights that were trained on
+normalized pictures (torchvision's ImageNet weights, say) want the same normalization before the encoder, which is
+yours to do: `torchvision.transforms.Normalize(mean, std)`.
+
+The ResNets and VGGs are torchvision's without their classifiers and keep its names, so that their weights outlive this
+package: `torchvision.models.resnet18().load_state_dict(state, strict=False)` misses the classifier and nothing else.
 """
 
 import difflib
+import inspect
 import itertools
 from contextlib import contextmanager
 
@@ -14,8 +22,7 @@ from torch import nn
 def small(width: int = 32) -> nn.Sequential:
     """Four strided convolutions, for pictures of about 32 px: [N, 3, H, W] to [N, 8 * width].
 
-    A plain `nn.Sequential` of torch's own layers, so its state dict loads without this package. It takes RGB in
-    [0, 1] as it is: the first batch-norm sees to mean and scale.
+    A plain `nn.Sequential` of torch's own layers, so its state dict loads without this package.
     """
     _check_widths(width=width)
     channels = (3, width, 2 * width, 4 * width, 8 * width)
@@ -29,19 +36,97 @@ def small(width: int = 32) -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-ENCODERS = {"small": small}
+def resnet18(stem: str = "small") -> nn.Module:
+    """ResNet-18 (He et al. 2016, table 1), [N, 3, H, W] to [N, 512]; for `stem` see `resnet50`."""
+    return _resnet("resnet18", stem)
+
+
+def resnet34(stem: str = "small") -> nn.Module:
+    """ResNet-34 (He et al. 2016, table 1), [N, 3, H, W] to [N, 512]; for `stem` see `resnet50`."""
+    return _resnet("resnet34", stem)
+
+
+def resnet50(stem: str = "small") -> nn.Module:
+    """ResNet-50 (He et al. 2016, table 1), [N, 3, H, W] to [N, 2048].
+
+    Args:
+        stem: "imagenet" is torchvision's beginning, a 7x7 convolution of stride 2 and a max-pool: pictures of about
+            224 px shrink to a quarter. "small" is for pictures of about 32 px, of which that would leave too little:
+            a 3x3 convolution of stride 1 and no max-pool (Chen et al. 2020, the appendix on CIFAR-10).
+
+    The small stem's `conv1.weight` is [64, 3, 3, 3], which torchvision's class refuses as a size mismatch; give it the
+    same stem first: `model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)` and `model.maxpool = nn.Identity()`.
+    """
+    return _resnet("resnet50", stem)
+
+
+def _resnet(name: str, stem: str) -> nn.Module:
+    import torchvision  # takes a second, and `small` needs none of it
+
+    if stem not in STEMS:
+        raise ValueError(f"stem: expected one of {', '.join(STEMS)}, got {stem!r}")
+    encoder = getattr(torchvision.models, name)(weights=None)
+    encoder.fc = nn.Identity()
+    if stem == "small":
+        encoder.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(encoder.conv1.weight, mode="fan_out", nonlinearity="relu")  # as all the others
+        encoder.maxpool = nn.Identity()
+    return encoder
+
+
+def vgg11() -> nn.Sequential:
+    """VGG-11 with batch-norm, torchvision's `vgg11_bn` (Simonyan & Zisserman 2015, column A), to [N, 512].
+
+    Its five max-pools leave one pixel of a 32-px picture, and what is left is averaged over the picture: [N, 512] at
+    any size from 32 px. (torchvision goes on with 7x7 places, for a classifier of 120 million weights.)
+    """
+    return _Vgg("A")
+
+
+def vgg16() -> nn.Sequential:
+    """VGG-16 with batch-norm, torchvision's `vgg16_bn` (column D); the rest as `vgg11`."""
+    return _Vgg("D")
+
+
+class _Vgg(nn.Sequential):
+    def __init__(self, column: str):
+        from torchvision.models import vgg
+
+        super().__init__()
+        self.features = vgg.make_layers(vgg.cfgs[column], batch_norm=True)  # not vgg.VGG: that makes the classifier
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        for layer in self.features:  # as vgg.VGG does
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if min(images.shape[-2:]) < 32:
+            raise ValueError(f"images: expected at least 32 x 32 pixels for VGG's five halvings, got "
+                             f"{list(images.shape)}; scale them up, or take small or a resnet")  # fmt: skip
+        return super().forward(images)
+
+
+STEMS = ("small", "imagenet")
+ENCODERS = {encoder.__name__: encoder for encoder in (small, resnet18, resnet34, resnet50, vgg11, vgg16)}
 
 
 def build(name: str, **options) -> nn.Module:
-    """A new, randomly initialized encoder by name; `options` go to its function.
+    """A new, randomly initialized encoder by name; `options` go to its function: `width` of small, `stem` of a resnet.
 
     Raises:
-        ValueError: an unknown name; the message has the nearest ones.
+        ValueError: an unknown name, the message has the nearest ones; an option that this encoder doesn't take.
     """
     if name not in ENCODERS:
         close = difflib.get_close_matches(str(name), ENCODERS, n=2, cutoff=0.5)
         hint = f". Did you mean {' or '.join(map(repr, close))}?" if close else ""
         raise ValueError(f"model: expected one of {', '.join(ENCODERS)}; got {name!r}{hint}")
+    takes = inspect.signature(ENCODERS[name]).parameters
+    for option in options:
+        if option not in takes:
+            known = ", ".join(takes) or "none"
+            raise ValueError(f"{name}: expected only the options it takes ({known}), got {option}; leave it out")
     return ENCODERS[name](**options)
 
 
@@ -70,22 +155,57 @@ def feature_dim(encoder: nn.Module, image_size: int = 32) -> int:
 
 
 class ProjectionHead(nn.Sequential):
-    """SimCLR's g(h): a linear layer, batch-norm, ReLU, a linear layer. [N, in_dim] to [N, out_dim].
+    """The head g that makes z = g(h) for the loss and is thrown away after training. [N, in_dim] to [N, out_dim].
 
-    Chen et al. 2020, section 2.1: the loss is taken on z = g(h), and g is thrown away after training.
+    Args:
+        in_dim: D, the number of features.
+        hidden_dim: of each layer but the last.
+        out_dim: of z.
+        depth: linear layers, 2 or 3, with a ReLU between them.
+        batch_norm: "hidden" after each linear layer but the last, "all" after the last too, or "none".
+
+    Two layers with batch-norm are SimCLR's (Chen et al. 2020, section 2.1; the paper's equation leaves the batch-norm
+    out, its code has it) and BYOL's; two without are MoCo v2's (Chen, Fan et al. 2020); three with "all" are SimSiam's
+    (Chen & He 2021, section 3; as in its code the last one has no scale and shift of its own).
     """
 
-    def __init__(self, in_dim: int, hidden_dim: int = 256, out_dim: int = 128):
+    def __init__(self, in_dim: int, hidden_dim: int = 256, out_dim: int = 128, *,
+                 depth: int = 2, batch_norm: str = "hidden"):  # fmt: skip
         _check_widths(in_dim=in_dim, hidden_dim=hidden_dim, out_dim=out_dim)
+        if depth not in (2, 3):
+            raise ValueError(f"depth: expected 2 or 3 linear layers, got {depth!r}")
+        if batch_norm not in ("hidden", "all", "none"):
+            raise ValueError(f"batch_norm: expected hidden, all or none, got {batch_norm!r}")
+        layers = []
+        for width in [in_dim] + [hidden_dim] * (depth - 2):
+            layers.append(nn.Linear(width, hidden_dim, bias=batch_norm == "none"))  # batch-norm takes a bias out again
+            layers += [nn.BatchNorm1d(hidden_dim)] * (batch_norm != "none") + [nn.ReLU()]
+        layers.append(nn.Linear(hidden_dim, out_dim, bias=batch_norm != "all"))
+        layers += [nn.BatchNorm1d(out_dim, affine=False)] * (batch_norm == "all")
+        super().__init__(*layers)
+
+
+class PredictionHead(nn.Sequential):
+    """The head h that predicts one view's z from the other's, p = h(z): a linear layer, batch-norm, ReLU, a linear
+    layer. [N, dim] to [N, dim].
+
+    SimSiam's is a bottleneck of a quarter (Chen & He 2021, section 3: 2048 to 512 to 2048), the default. BYOL's is wide
+    (Grill et al. 2020, section 3: 256 to 4096 to 256).
+    """
+
+    def __init__(self, dim: int, hidden_dim: int | None = None):
+        _check_widths(dim=dim)
+        hidden_dim = max(1, dim // 4) if hidden_dim is None else hidden_dim
+        _check_widths(hidden_dim=hidden_dim)
         super().__init__(
-            nn.Linear(in_dim, hidden_dim, bias=False),
+            nn.Linear(dim, hidden_dim, bias=False),
             nn.BatchNorm1d(hidden_dim),
             nn.ReLU(),
-            nn.Linear(hidden_dim, out_dim),
+            nn.Linear(hidden_dim, dim),
         )
 
 
 def _check_widths(**widths: int) -> None:
     for name, width in widths.items():
-        if not isinstance(width, int) or width < 1:
+        if not isinstance(width, int) or isinstance(width, bool) or width < 1:
             raise ValueError(f"{name}: expected an integer of at least 1, got {width!r}")

@@ -28,7 +28,7 @@ class TrainConfig:
     n: int | None = _option(None, "pictures to train on; all unless told")
     image_size: int = _option(32, "side of a view in pixels")
     model: str = _option("small", f"encoder: {', '.join(models.ENCODERS)}")
-    width: int = _option(32, "channels of the encoder's first layer; features are 8 times as many")
+    width: int | None = _option(None, "channels of small's first layer, 32 unless told; features are 8 times as many")
     temperature: float = _option(0.2, "of the loss, > 0")
     batch_size: int = _option(256, "pictures a step; each has the others as negatives")
     steps: int | None = _option(None, "stop after so many batches")
@@ -78,7 +78,10 @@ class TrainConfig:
     def for_data(cls, data: str = "shapes", **changes) -> "TrainConfig":
         """The recipe for a data set, with `changes`. Views must leave alone what you want to learn (the way up of a
         digit) and change what you don't (the colour of a shape), so they go with the data."""
-        return cls(data=data, **(RECIPES.get(data, {}) | changes))
+        config = RECIPES.get(data, {}) | changes
+        if config.get("model", "small") != "small" and "width" not in changes:
+            config.pop("width", None)  # the recipe's is that of `small`
+        return cls(data=data, **config)
 
     def views(self) -> TwoViews:
         """The random views that the configuration asks for."""
@@ -196,7 +199,7 @@ def check(images: Tensor, config: TrainConfig) -> None:
     """Raise a `ValueError` for whatever would keep `fit` from starting."""
     _check_images(images, config)
     find_precision(config.precision, find_device(config.device))
-    new_encoder(config)
+    models.feature_dim(new_encoder(config), config.image_size)  # a VGG can't take small pictures
 
 
 def _check_images(images: Tensor, config: TrainConfig) -> None:
@@ -219,7 +222,8 @@ def new_encoder(config: TrainConfig) -> nn.Module:
 def _new_method(config: TrainConfig) -> SimCLR:
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
         torch.manual_seed(config.seed)
-        return SimCLR(models.build(config.model, width=config.width), temperature=config.temperature)
+        options = {} if config.width is None else {"width": config.width}
+        return SimCLR(models.build(config.model, **options), temperature=config.temperature)
 
 
 def _batches(images: Tensor, config: TrainConfig, device: torch.device):

@@ -1,26 +1,61 @@
+import errno
+import gzip
 import hashlib
+import io
 import os
+import pickle
 import re
 import shutil
+import socket
+import struct
 import subprocess
 import sys
+import tarfile
+import urllib.request
+import warnings
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 
 from clbook import datasets
 from clbook.datasets import SPLITS, load
 
 # The bytes of 300 scenes and of all that is known of them. To recompute: python tests/test_datasets.py
-SHAPES_SHA256 = "852ee8c84f30b2954fa574a03eb5269e8e862cc644113cd75bcde70d7f38c735"
+SHAPES_SHA256 = "cb121bcc62c740d767918512b03f59071f57d5bdbd38203a4be6492a55c83969"
 
 ROOT = Path(__file__).resolve().parents[1]
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+@pytest.fixture(autouse=True)
+def internet(monkeypatch, tmp_path_factory):
+    """Pages that a test may fill, url -> bytes, and nothing else; what is kept on disk stays in the test's folders."""
+    pages, asked = {}, []
+
+    class Response(io.BytesIO):
+        def __init__(self, url):
+            super().__init__(pages[url])
+            self.url, self.length = url, len(pages[url])
+
+    def urlopen(request, *arguments, **options):
+        asked.append(request.full_url)
+        if request.full_url not in pages:
+            raise URLError("Name or service not known")
+        return Response(request.full_url)
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    monkeypatch.setenv("CLBOOK_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.delenv("CLBOOK_DATA", raising=False)
+    pages["asked"] = asked
+    return pages
 
 
 def fingerprint(n=300):
@@ -109,8 +144,7 @@ def test_every_value_of_every_factor_occurs(scenes):
     for name, values in scenes.factor_names.items():
         counts = torch.bincount(scenes.factors[name], minlength=len(values))
         assert len(counts) == len(values), name
-        least = 0 if name == "place" else 0.5  # large objects are in the centre most often
-        assert counts.min() > least * len(scenes) / len(values), (name, counts.tolist())
+        assert counts.min() > 0.5 * len(scenes) / len(values), (name, counts.tolist())
 
 
 def naive_box(mask):
@@ -136,11 +170,15 @@ def test_boxes_lie_in_the_picture_and_fit_place_and_radius(scenes):
         assert (((low + high) / 2 - middle).abs() / radius).max() < 0.6
 
 
-def test_place_says_where_the_centre_is(scenes):
+@pytest.mark.parametrize("size", [32, 20])
+def test_place_says_in_which_third_of_its_room_the_centre_is(size):
+    scenes = load("shapes", n=600, image_size=size)
     names = scenes.factor_names["place"]
-    for place, x, y in zip(*(scenes.factors[name].tolist() for name in ("place", "x", "y")), strict=True):
-        across = ("left", "centre", "right")[int(3 * x / 32)]
-        down = ("upper", "middle", "lower")[int(3 * y / 32)]
+    columns = (scenes.factors[name].tolist() for name in ("place", "x", "y", "radius"))
+    for place, x, y, radius in zip(*columns, strict=True):
+        near, far = radius + (size - 2 * radius) / 3, radius + (size - 2 * radius) * 2 / 3
+        across = "left" if x < near else "centre" if x < far else "right"
+        down = "upper" if y < near else "middle" if y < far else "lower"
         assert names[place] == ("centre" if (down, across) == ("middle", "centre") else f"{down} {across}")
 
 
@@ -239,7 +277,7 @@ def test_another_size_draws_the_same_scenes(scenes, size):
     other = load("shapes", n=200, image_size=size)
     few = scenes.subset(range(200))
     assert other.images.shape == (200, 3, size, size)
-    for name in ("shape", "color", "texture", "background"):
+    for name in ("shape", "color", "texture", "background", "size", "place"):
         assert torch.equal(other.factors[name], few.factors[name])
     for name in ("x", "y", "radius"):
         torch.testing.assert_close(other.factors[name], few.factors[name] * size / 32)
@@ -459,6 +497,13 @@ def test_hidden_files_and_folders_are_not_seen(tmp_path):
     assert parts["train"].classes == ("cat", "dog")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_names_of_any_bytes_are_found(tmp_path):
+    for i in range(10):
+        os.rename(fill(tmp_path, ["x.png"]) / "x.png", os.fsencode(tmp_path) + b"/\xff%d.png" % i)
+    assert sum(len(part) for part in splits_of(tmp_path).values()) == 10
+
+
 @pytest.mark.skipif(os.name == "nt", reason="symbolic links need rights there")
 def test_symbolic_links_are_followed_once_and_dangling_ones_ignored(tmp_path):
     two_classes(tmp_path / "real")
@@ -490,6 +535,7 @@ def test_n_pictures_are_chosen_by_the_seed(tmp_path):
     few = [load(f"folder:{tmp_path}", n=10, seed=seed) for seed in (0, 0, 1)]
     assert names_of(few[0]) == names_of(few[1]) != names_of(few[2])
     assert len(set(names_of(few[0]))) == 10
+    assert list(few[0].files) == sorted(few[0].files)  # in the old order, class by class
     assert set(names_of(few[0])) < set(names_of(load(f"folder:{tmp_path}")))
     assert_colors(few[2])
 
@@ -653,11 +699,326 @@ def test_a_folder_named_like_a_picture_is_not_one(tmp_path):
     assert load(f"folder:{tmp_path}").skipped == ()
 
 
+def test_n_makes_up_for_broken_files_while_there_are_others(tmp_path):
+    break_files(tmp_path)
+    for n, seed in product((5, 19, 20), (0, 1, 2)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            part = load(f"folder:{tmp_path}", "test", n=n, seed=seed)
+        assert len(part) == len(set(part.files)) == n
+        assert len(part.skipped) <= 4
+        assert_colors(part)
+        assert [part.classes[label] for label in part.labels] == [name[:3] for name in names_of(part)]
+    with pytest.warns(UserWarning, match="skipped 4 of 24"):
+        assert len(load(f"folder:{tmp_path}", "test", n=22)) == 20  # there are no more
+
+
 def test_nothing_but_broken_files_is_an_error(tmp_path):
     for i in range(10):
         (tmp_path / f"{i}.png").write_bytes(b"no")
     with pytest.raises(ValueError, match=r"none of the 8 files in .* is a readable picture.*cannot identify"):
         load(f"folder:{tmp_path}")
+
+
+# --- large folders: decoded once --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The names of the files that were decoded; more than five pictures count as many."""
+    names, read = [], datasets._read_picture
+    monkeypatch.setattr(datasets, "_CACHE_ABOVE", 5)
+    monkeypatch.setattr(datasets, "_read_picture", lambda file, size: names.append(file.name) or read(file, size))
+    return names
+
+
+def cache_files():
+    return sorted((Path(os.environ["CLBOOK_CACHE"]) / "pictures").glob("*"))
+
+
+def equal_sets(one, other):
+    same_labels = one.labels is other.labels is None or torch.equal(one.labels, other.labels)
+    return (one.files, one.skipped, one.classes) == (other.files, other.skipped, other.classes) and (
+        same_labels and torch.equal(one.images, other.images)
+    )
+
+
+def test_a_large_folder_is_decoded_once(tmp_path, decoded, monkeypatch):
+    two_classes(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    first = load(f"folder:{tmp_path}")
+    assert sorted(decoded) == sorted(names_of(first)) and len(first) == 32
+    decoded.clear()
+    second = load(f"folder:{tmp_path}")
+    assert decoded == []
+    monkeypatch.setattr(datasets, "_CACHE_ABOVE", 1000)
+    plain = load(f"folder:{tmp_path}")
+    assert len(decoded) == 32
+    assert equal_sets(first, plain) and equal_sets(second, plain)
+    assert_colors(second)
+    assert sorted(tmp_path.rglob("*")) == before  # nothing is written among the user's pictures
+    assert len(cache_files()) == 1  # and no part is left
+
+
+def test_a_small_folder_leaves_no_cache(tmp_path, decoded):
+    fill(tmp_path, [f"{i}.png" for i in range(10)])
+    assert len(load(f"folder:{tmp_path}", n=5)) == 5
+    assert cache_files() == []
+    decoded.clear()
+    load(f"folder:{tmp_path}", n=5)
+    assert len(decoded) == 5
+
+
+def test_cached_pictures_are_like_any_others(tmp_path, decoded):
+    two_classes(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for part in (load(f"folder:{tmp_path}") for _ in range(2)):
+            index = torch.tensor([5, 3, 3, 31])
+            assert part.images.shape == (32, 3, 32, 32) and part.images.dtype == torch.uint8
+            assert torch.equal(part.images[index], torch.stack([part.images[i] for i in index.tolist()]))
+            assert_colors(part.subset(index))
+            part.images.zero_()  # one's own copy
+    assert_colors(load(f"folder:{tmp_path}"))
+    assert len(decoded) == 32  # the file was not written to
+
+
+def test_splits_sizes_n_and_seeds_are_kept_apart(tmp_path, decoded):
+    two_classes(tmp_path, each=40)
+    calls = [("train", {}), ("test", {}), ("train", {"image_size": 9}), ("train", {"n": 7}), ("train", {"n": 8}),
+             ("train", {"n": 7, "seed": 1})]  # fmt: skip
+    first = [load(f"folder:{tmp_path}", split, **options) for split, options in calls]
+    decoded.clear()
+    second = [load(f"folder:{tmp_path}", split, **options) for split, options in calls]
+    assert decoded == [] and all(map(equal_sets, first, second))
+    assert len(cache_files()) == len(calls)
+    assert [len(part) for part in second] == [64, 8, 64, 7, 8, 7]
+    for part in second:
+        assert_colors(part)
+
+
+def test_two_folders_of_one_name_are_kept_apart(tmp_path, decoded):
+    for parent in "ab":
+        fill(tmp_path / parent / "same", [f"{parent}{i}.png" for i in range(10)])
+    for _ in range(2):
+        for parent in "ab":
+            assert_colors(load(f"folder:{tmp_path / parent / 'same'}"))
+    assert len(decoded) == 16 and len(cache_files()) == 2
+
+
+def rewrite(folder):
+    Image.new("RGB", (12, 12), (1, 2, 3)).save(folder / "train/03.png")
+
+
+def touch(folder):
+    os.utime(folder / "train/03.png", ns=(5, 5))
+
+
+def lengthen(folder):
+    file = folder / "train/03.png"
+    about = file.stat()
+    file.write_bytes(file.read_bytes() + b"more")
+    os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
+
+
+CHANGES = {  # what is done to the folder, and which files must be decoded again
+    "rewritten": (rewrite, ["03.png"]),
+    "of another time": (touch, ["03.png"]),
+    "of another length": (lengthen, ["03.png"]),
+    "added at the end": (lambda folder: fill(folder, ["train/99.png"]), ["99.png"]),
+    "added in between": (lambda folder: fill(folder, ["train/035.png"]), ["035.png"]),
+    "renamed": (lambda folder: (folder / "train/03.png").rename(folder / "train/033.png"), ["033.png"]),
+    "removed": (lambda folder: (folder / "train/03.png").unlink(), []),
+    "removed at the end": (lambda folder: (folder / "train/19.png").unlink(), []),
+    "broken": (lambda folder: (folder / "train/03.png").write_bytes(b"no"), ["03.png"]),
+    "repaired": (lambda folder: fill(folder, ["train/07.png"]), ["07.png"]),
+    "swapped": (lambda folder: os.replace(folder / "train/03.png", folder / "train/04.png"), ["04.png"]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.filterwarnings("ignore:skipped")
+def test_changed_files_are_noticed_and_only_they_are_decoded_again(tmp_path, decoded, monkeypatch, change):
+    fill(tmp_path, [f"train/{i:02}.png" for i in range(20)] + [f"{split}/1.png" for split in ("val", "test")])
+    for file in tmp_path.rglob("*.png"):
+        os.utime(file, ns=(10**18 + int(file.stem), 10**18))
+    (tmp_path / "train/07.png").write_bytes(b"no")
+    load(f"folder:{tmp_path}")
+    decoded.clear()
+    act, wanted = CHANGES[change]
+    act(tmp_path)
+    if change == "swapped":  # same name, same size, another time
+        os.utime(tmp_path / "train/04.png", ns=(10**18, 10**18 + 1))
+    found = load(f"folder:{tmp_path}")
+    assert set(decoded) - {"07.png"} == set(wanted) - {"07.png"}  # the broken one is tried each time
+    decoded.clear()
+    assert equal_sets(load(f"folder:{tmp_path}"), found)
+    assert set(decoded) == {Path(file).name for file, _ in found.skipped}
+    assert len(cache_files()) == 1  # the old one is gone
+    monkeypatch.setattr(datasets, "_CACHE_ABOVE", 1000)
+    assert equal_sets(load(f"folder:{tmp_path}"), found)
+
+
+def flip(place):
+    def damage(content):
+        content = bytearray(content)
+        content[int(place * (len(content) - 1))] ^= 1
+        return bytes(content)
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [flip(0), flip(0.3), flip(0.98), flip(1), lambda b: b[:-1], lambda b: b[: len(b) // 2], lambda b: b[:10],
+     lambda b: b"", lambda b: b"x" * 999, lambda b: b + b"x", lambda b: b[7:], lambda b: b[:-12] + b"\x7f" * 12,
+     lambda b: None],
+)  # fmt: skip
+def test_a_damaged_cache_is_made_again(tmp_path, decoded, damage):
+    two_classes(tmp_path)
+    whole = load(f"folder:{tmp_path}")
+    (cache,) = cache_files()
+    content = cache.read_bytes()
+    cache.unlink()
+    if damage(content) is not None:
+        cache.write_bytes(damage(content))
+    decoded.clear()
+    assert equal_sets(load(f"folder:{tmp_path}"), whole)
+    assert len(decoded) == 32 and cache.read_bytes() == content
+
+
+def test_another_pillow_decodes_again(tmp_path, decoded, monkeypatch):
+    two_classes(tmp_path)
+    load(f"folder:{tmp_path}")
+    decoded.clear()
+    monkeypatch.setattr(datasets, "_DECODER", "1, Pillow 99")
+    load(f"folder:{tmp_path}")
+    assert len(decoded) == 32
+
+
+def test_broken_files_stay_named_and_only_they_are_tried_again(tmp_path, decoded):
+    break_files(tmp_path)
+    parts = []
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"skipped 4 of 24 files.*a_empty\.png") as caught:
+            parts.append(load(f"folder:{tmp_path}", "test"))
+        assert [w.filename for w in caught] == [__file__]
+    assert len(decoded) == 24 + 4 and equal_sets(*parts) and len(parts[1]) == 20
+    assert_colors(parts[1])
+
+
+def test_a_file_that_was_only_out_of_reach_comes_back(tmp_path, decoded, monkeypatch):
+    """A change of rights, or a network drive that is there again, leaves a file's size and time as they were."""
+    two_classes(tmp_path)
+    read = datasets._read_picture
+    monkeypatch.setattr(datasets, "_read_picture", lambda file, size: (
+        "PermissionError: no" if file.name == "cat3.png" else read(file, size)))  # fmt: skip
+    with pytest.warns(UserWarning, match=r"skipped 1 of 32"):
+        assert len(load(f"folder:{tmp_path}")) == 31
+    monkeypatch.setattr(datasets, "_read_picture", read)
+    decoded.clear()
+    for _ in range(2):
+        part = load(f"folder:{tmp_path}")
+        assert len(part) == 32 and set(decoded) == {"cat3.png"}
+        assert_colors(part)
+
+
+@pytest.mark.filterwarnings("ignore:skipped")
+def test_n_of_a_large_folder_makes_up_for_broken_files(tmp_path, decoded, monkeypatch):
+    break_files(tmp_path)
+    for n in (6, 20, 23):
+        first = load(f"folder:{tmp_path}", "test", n=n)
+        decoded.clear()
+        assert equal_sets(load(f"folder:{tmp_path}", "test", n=n), first)
+        assert set(decoded) <= {"a_empty.png", "cut.jpg", "garbage.png", "half.png"}
+        assert len(first) == min(n, 20)
+        assert_colors(first)
+
+
+def test_nothing_but_broken_files_in_a_large_folder_is_an_error(tmp_path, decoded):
+    for i in range(10):
+        (tmp_path / f"{i}.png").write_bytes(b"no")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"folder: none of the 8 files in .* is a readable picture"):
+            load(f"folder:{tmp_path}")
+
+
+def no_room(*arguments, **options):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("fails", ["replace", "write", "mkdir"])
+def test_without_room_the_pictures_stay_in_memory(tmp_path, decoded, monkeypatch, fails):
+    two_classes(tmp_path)
+    if fails == "replace":
+        monkeypatch.setattr(os, "replace", no_room)
+    if fails == "write":
+
+        class Full(io.FileIO):
+            write = no_room
+
+        monkeypatch.setattr(os, "fdopen", lambda handle, mode: Full(handle, mode))
+    if fails == "mkdir":
+        (tmp_path / "file").write_text("in the way")
+        monkeypatch.setenv("CLBOOK_CACHE", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match=r"could not be kept in .* stay in memory; .*CLBOOK_CACHE") as caught:
+        part = load(f"folder:{tmp_path}")
+    assert [w.filename for w in caught] == [__file__]
+    assert len(part) == 32 and cache_files() == []
+    assert_colors(part)
+
+
+def test_parts_of_the_dead_are_removed_and_those_of_the_living_are_not(tmp_path, decoded):
+    two_classes(tmp_path)
+    load(f"folder:{tmp_path}")
+    (cache,) = cache_files()
+    old, new = cache.with_name("old.part"), cache.with_name("new.part")
+    for part in (old, new):
+        part.write_bytes(b"half")
+    os.utime(old, (1e9, 1e9))
+    load(f"folder:{tmp_path}", image_size=9)
+    assert not old.exists() and new.exists()
+
+
+def test_many_at_once_do_not_meet(tmp_path, decoded):
+    two_classes(tmp_path)
+    with ThreadPoolExecutor(6) as pool:
+        parts = list(pool.map(lambda _: load(f"folder:{tmp_path}"), range(6)))
+    assert all(equal_sets(part, parts[0]) for part in parts)
+    assert_colors(parts[0])
+    assert len(cache_files()) == 1
+
+
+def test_a_cache_that_another_process_made_of_other_files_is_not_used(tmp_path, decoded, monkeypatch):
+    fill(tmp_path, [f"{i}.png" for i in range(20)])
+    theirs = [((f"other{i}.png", 1, 1), "") for i in range(16)]
+    monkeypatch.setattr(datasets, "_open_cache", lambda cache, size: (torch.zeros(16, 3, size, size).byte(), theirs))
+    part = load(f"folder:{tmp_path}")
+    assert len(part) == 16
+    assert_colors(part)
+
+
+def test_a_file_that_vanishes_is_skipped(tmp_path, decoded, monkeypatch):
+    two_classes(tmp_path)
+    stamp = datasets._stamp
+
+    def late(file, path):
+        if file.name == "cat3.png":
+            file.unlink(missing_ok=True)
+        return stamp(file, path)
+
+    monkeypatch.setattr(datasets, "_stamp", late)
+    with pytest.warns(UserWarning, match=r"skipped 1 of 32 files.*cat3\.png"):
+        assert len(load(f"folder:{tmp_path}")) == 31
+
+
+def test_pets_are_decoded_once(internet, monkeypatch, decoded):
+    publish("pets", internet, monkeypatch)
+    first = load("pets")
+    decoded.clear()
+    second = load("pets")
+    assert decoded == [] and equal_sets(first, second)
+    assert torch.equal(first.factors["breed"], second.factors["breed"])
 
 
 # --- what is wrong is said --------------------------------------------------------------------------------
@@ -674,6 +1035,14 @@ def test_a_file_is_not_a_folder(tmp_path):
         load(f"folder:{tmp_path / 'x.png'}")
 
 
+def test_folders_without_pictures_are_no_classes_beside_splits(tmp_path):
+    fill(tmp_path, [f"{top}/{kind}/{i}.png" for top in ("train", "test") for kind in ("cat", "dog") for i in range(9)])
+    fill(tmp_path, [".hidden/x.png", "labels/.x.png"])
+    (tmp_path / "labels" / "notes.txt").write_text("not a picture")
+    (tmp_path / "README.png").mkdir()
+    assert [len(part) for part in splits_of(tmp_path).values()] == [16, 2, 18]
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
@@ -681,6 +1050,10 @@ def test_a_file_is_not_a_folder(tmp_path):
         (["cat/1.png", "cat/2.png"], r"at least two class folders in .*, got one \(cat\).*without labels"),
         (["cat/1.png", "dog/2.png", "x.png"], r"holds pictures \(x\.png, \.\.\.\) beside class folders \(cat, dog\)"),
         (["test/cat/1.png", "test/dog/1.png"], r"has test but no 'train' beside it"),
+        (["train/1.png", "bus/1.png", "car/1.png"],
+         r"holds train beside bus, car; expected splits or classes, not both\. Rename the class"),
+        (["train/cat/1.png", "train/dog/1.png", "test/cat/1.png", "extra/deep/1.png"],
+         r"holds train and test beside extra; expected splits"),
         (["train/cat/1.png", "train/dog/1.png", "val/cat/1.png", "val/eel/1.png"],
          r"expected the classes of 'train' \(cat, dog\) in 'val', got cat, eel"),
         (["train/cat/1.png", "train/dog/1.png", "val/1.png"], r"of 'train' \(cat, dog\) in 'val', got no class"),
@@ -709,7 +1082,16 @@ def test_more_pictures_than_there_are_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("shape", "'shapes'"), ("Digits", "'digits'"), ("cifar99", ""), ("", ""), (None, ""), (7, "")]
+    ("name", "hint"),
+    [
+        ("shape", "'shapes'"),
+        ("Digits", "'digits'"),
+        ("petz", "'pets'"),
+        ("imagenet", ""),
+        ("", ""),
+        (None, ""),
+        (7, ""),
+    ],
 )
 def test_an_unknown_data_set_is_told_the_nearest_names(name, hint):
     with pytest.raises(ValueError, match=f"expected one of {', '.join(datasets.available())}; got") as caught:
@@ -738,10 +1120,386 @@ def test_numbers_out_of_range_are_refused(name, option, value, least):
         load(name, **{option: value})
 
 
-def test_what_is_available_loads():
+# --- downloads: torchvision's files, a few pictures each --------------------------------------------------
+#
+# Every file is made here byte by byte as its authors describe it, and torchvision is told the tiny ones' checksums.
+
+OFFICIAL = {"cifar10": 32, "cifar100": 32, "fashion_mnist": 28, "stl10": 96, "pets": 40}  # name -> its own size
+CLASSES = tuple(f"kind {i}" for i in range(10))
+
+
+def official(name, part):
+    """The pictures uint8 [M, 3, h, w] and labels of an official split; no two pictures are the same."""
+    count = {"train": 40, "test": 10, "unlabeled": 30}[part]
+    random = np.random.RandomState(len(name) + count)
+    size = OFFICIAL[name]
+    coarse = random.randint(0, 256, (count, 1 if name == "fashion_mnist" else 3, size // 4, size // 4))
+    smooth = coarse.repeat(4, 2).repeat(4, 3).astype(np.uint8)
+    return np.broadcast_to(smooth, (count, 3, size, size)), random.randint(0, 10, count)
+
+
+def md5(content):
+    return hashlib.md5(content).hexdigest()
+
+
+def tar(files):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for path, content in files.items():
+            about = tarfile.TarInfo(path)
+            about.size = len(content)
+            archive.addfile(about, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def publish(name, internet, monkeypatch):
+    """Put a data set where torchvision looks for it."""
+    parts = {part: official(name, part) for part in ("train", "test")}
+    {"cifar10": publish_cifar, "cifar100": publish_cifar, "fashion_mnist": publish_fashion, "stl10": publish_stl,
+     "pets": publish_pets}[name](name, parts, internet, monkeypatch)  # fmt: skip
+
+
+def publish_cifar(name, parts, internet, monkeypatch):
+    kind = torchvision.datasets.CIFAR10 if name == "cifar10" else torchvision.datasets.CIFAR100
+    labels_key = "labels" if name == "cifar10" else "fine_labels"
+    files = {kind.meta["filename"]: pickle.dumps({kind.meta["key"]: list(CLASSES)})}
+    for listed, part in ((kind.train_list, "train"), (kind.test_list, "test")):
+        for (file, _), rows in zip(listed, np.array_split(np.arange(len(parts[part][1])), len(listed)), strict=True):
+            images, labels = parts[part][0][rows], parts[part][1][rows].tolist()
+            files[file] = pickle.dumps({"data": images.reshape(len(rows), -1), labels_key: labels})
+    packed = tar({f"{kind.base_folder}/{file}": content for file, content in files.items()})
+    monkeypatch.setattr(kind, "train_list", [[file, md5(files[file])] for file, _ in kind.train_list])
+    monkeypatch.setattr(kind, "test_list", [[file, md5(files[file])] for file, _ in kind.test_list])
+    monkeypatch.setattr(kind, "meta", kind.meta | {"md5": md5(files[kind.meta["filename"]])})
+    monkeypatch.setattr(kind, "tgz_md5", md5(packed))
+    internet[kind.url] = packed
+
+
+def publish_fashion(name, parts, internet, monkeypatch):
+    kind = torchvision.datasets.FashionMNIST
+    resources = []
+    for (file, _), part in zip(kind.resources, ("train", "train", "test", "test"), strict=True):
+        images, labels = parts[part]
+        if "images" in file:
+            content = struct.pack(">4i", 2051, len(images), 28, 28) + np.ascontiguousarray(images[:, 0]).tobytes()
+        else:
+            content = struct.pack(">2i", 2049, len(labels)) + labels.astype(np.uint8).tobytes()
+        packed = gzip.compress(content)
+        resources.append((file, md5(packed)))
+        internet[kind.mirrors[0] + file] = packed
+    monkeypatch.setattr(kind, "resources", resources)
+    monkeypatch.setattr(kind, "classes", list(CLASSES))
+
+
+def publish_stl(name, parts, internet, monkeypatch):
+    kind = torchvision.datasets.STL10
+    files = {"class_names.txt": "\n".join(CLASSES).encode() + b"\n"}
+    for part, (images, labels) in (parts | {"unlabeled": official(name, "unlabeled")}).items():
+        files[f"{part}_X.bin"] = images.transpose(0, 1, 3, 2).tobytes()  # column by column
+        files[f"{part}_y.bin"] = (labels + 1).astype(np.uint8).tobytes()
+    packed = tar({f"stl10_binary/{file}": content for file, content in files.items()})
+    for listed in ("train_list", "test_list"):
+        monkeypatch.setattr(kind, listed, [[file, md5(files[file])] for file, _ in getattr(kind, listed)])
+    monkeypatch.setattr(kind, "tgz_md5", md5(packed))
+    internet[kind.url] = packed
+
+
+BREEDS = ("Abyssinian", "american_bulldog", "Maine_Coon")  # cats have capitals there
+
+
+def publish_pets(name, parts, internet, monkeypatch):
+    images, lists = {}, {}
+    for part, file in (("train", "trainval"), ("test", "test")):
+        for i, (pixels, label) in enumerate(zip(*parts[part], strict=True)):
+            picture, breed = io.BytesIO(), (label + i) % 3
+            Image.fromarray(pixels.transpose(1, 2, 0)).save(picture, "PNG")  # their .jpg are not all JPEG either
+            images[f"images/{BREEDS[breed]}_{part}{i}.jpg"] = picture.getvalue()
+            species = 1 if BREEDS[breed][0].isupper() else 2
+            lists.setdefault(file, []).append(f"{BREEDS[breed]}_{part}{i} {breed + 1} {species} 7")
+    annotations = {f"annotations/{file}.txt": "\n".join(lines).encode() + b"\n" for file, lines in lists.items()}
+    kind, resources = torchvision.datasets.OxfordIIITPet, []
+    for (url, _), files in zip(kind._RESOURCES, (images, annotations), strict=True):
+        internet[url] = tar(files)
+        resources.append((url, md5(internet[url])))
+    monkeypatch.setattr(kind, "_RESOURCES", resources)
+
+
+TENSORS = [name for name in OFFICIAL if name != "pets"]
+
+
+def by_pixels(images, labels):
+    return {
+        image.tobytes(): label for image, label in zip(np.asarray(images), np.asarray(labels).tolist(), strict=True)
+    }
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_downloads_are_the_official_pictures_in_three_parts(name, internet, monkeypatch):
+    publish(name, internet, monkeypatch)
+    parts = {split: load(name, split, image_size=OFFICIAL[name]) for split in SPLITS}
+    assert [len(part) for part in parts.values()] == [36, 4, 10]
+    for part in parts.values():
+        assert part.images.dtype == torch.uint8 and part.labels.dtype == torch.int64 and part.images.is_contiguous()
+        assert part.classes == CLASSES and part.name == name
+    trained, watched = (by_pixels(parts[split].images, parts[split].labels) for split in ("train", "val"))
+    assert not trained.keys() & watched.keys()
+    assert trained | watched == by_pixels(*official(name, "train"))
+    images, labels = official(name, "test")
+    assert np.array_equal(parts["test"].images, images) and parts["test"].labels.tolist() == labels.tolist()
+    again = load(name, "val", image_size=OFFICIAL[name])
+    assert torch.equal(again.images, parts["val"].images)  # the same pictures each time
+    shuffled = [list(by_pixels(*official(name, "train"))).index(picture) for picture in watched]
+    assert shuffled != list(range(4))  # not the first ones: official lists may be sorted
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_the_second_time_nothing_is_downloaded(name, internet, monkeypatch, tmp_path):
+    publish(name, internet, monkeypatch)
+    assert not datasets.downloads(tmp_path / "new")[name]
+    load(name, root=tmp_path / "new")
+    assert internet["asked"]
+    internet["asked"].clear()
+    for split in SPLITS:
+        load(name, split, root=str(tmp_path / "new"))
+    assert internet["asked"] == []
+    assert datasets.downloads(tmp_path / "new")[name]
+    assert len(list((tmp_path / "new").iterdir())) == 1  # no archive, no half
+    assert sum(datasets.downloads(tmp_path / "new").values()) == (2 if name == "stl10" else 1)
+    kind = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST", "stl10": "STL10",
+            "pets": "OxfordIIITPet"}[name]  # fmt: skip
+    assert len(getattr(torchvision.datasets, kind)(tmp_path / "new")) == 40  # torchvision finds it there, too
+
+
+@pytest.mark.parametrize(("name", "size"), [("cifar10", 16), ("fashion_mnist", 32), ("stl10", 32), ("cifar100", 50)])
+def test_downloads_are_scaled_as_pillow_scales(name, size, internet, monkeypatch):
+    publish(name, internet, monkeypatch)
+    seen = load(name, "test", image_size=size).images
+    assert seen.shape == (10, 3, size, size) and seen.dtype == torch.uint8
+    wanted = [Image.fromarray(image.transpose(1, 2, 0)).resize((size, size), Image.Resampling.BICUBIC)
+              for image in official(name, "test")[0]]  # fmt: skip
+    wanted = np.stack([np.asarray(image).transpose(2, 0, 1) for image in wanted])
+    assert np.abs(seen.numpy().astype(int) - wanted).max() <= 2
+    if size == 32:
+        assert torch.equal(load(name, "test").images, seen)  # unless told
+
+
+def test_more_pictures_than_are_scaled_at_once_stay_in_order(monkeypatch):
+    data = (np.arange(2500) % 251).astype(np.uint8)[:, None, None, None].repeat(8, 2).repeat(8, 3)
+    rows = np.random.RandomState(0).permutation(2500)[:2300]
+    for size in (8, 9):
+        images = datasets._scaled(data, rows, size)
+        assert images.shape == (2300, 3, size, size)
+        assert (images.numpy() == data[rows][:, :, :1, :1]).all()
+
+
+def test_n_downloaded_pictures_are_chosen_by_the_seed(internet, monkeypatch):
+    publish("cifar10", internet, monkeypatch)
+    every = by_pixels(*official("cifar10", "train"))
+    few = [load("cifar10", n=9, seed=seed) for seed in (0, 0, 1)]
+    assert torch.equal(few[0].images, few[1].images) and not torch.equal(few[0].images, few[2].images)
+    for part in few:
+        found = by_pixels(part.images, part.labels)
+        assert len(found) == 9 and found.items() <= every.items()
+    with pytest.raises(ValueError, match=r"cifar10, split val has 4 pictures, got n=5\. Ask for fewer"):
+        load("cifar10", "val", n=5)
+
+
+def test_stl10_unlabelled_trains_on_the_unlabelled_and_is_watched_on_the_others(internet, monkeypatch):
+    publish("stl10", internet, monkeypatch)
+    train = load("stl10-unlabelled", image_size=96)
+    assert np.array_equal(train.images, official("stl10", "unlabeled")[0])
+    assert train.labels is None and train.classes == () and train.name == "stl10-unlabelled"
+    for split in ("val", "test"):
+        one, other = load("stl10-unlabelled", split), load("stl10", split)
+        assert torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
+    assert len(load("stl10-unlabelled", n=7)) == 7
+
+
+def test_pets_are_cats_and_dogs_with_breeds(internet, monkeypatch):
+    publish("pets", internet, monkeypatch)
+    parts = {split: load("pets", split, image_size=40) for split in SPLITS}
+    assert [len(part) for part in parts.values()] == [36, 4, 10]
+    assert len({file for part in parts.values() for file in part.files}) == 50
+    for split, part in parts.items():
+        assert part.classes == ("cat", "dog") and part.labels.dtype == part.factors["breed"].dtype == torch.int64
+        assert part.factor_names == {"breed": ("Abyssinian", "American Bulldog", "Maine Coon")}
+        for name, image, label, breed in zip(
+            names_of(part), part.images, part.labels, part.factors["breed"], strict=True
+        ):
+            kind, place = name.removesuffix(".jpg").rsplit("_", 1)
+            assert kind == BREEDS[breed] and label == (0 if kind[0].isupper() else 1)
+            assert place.startswith("test" if split == "test" else "train")
+            images, _ = official("pets", "test" if split == "test" else "train")
+            assert np.array_equal(image, images[int(re.sub(r"\D", "", place))])
+
+
+def test_a_pet_that_cannot_be_read_is_skipped_with_its_label(internet, monkeypatch, tmp_path):
+    publish("pets", internet, monkeypatch)
+    whole = load("pets", "test", root=tmp_path)
+    Path(whole.files[3]).write_bytes(b"no")
+    with pytest.warns(UserWarning, match="skipped 1 of 10 files") as caught:
+        part = load("pets", "test", root=tmp_path)
+    assert caught[0].filename == __file__
+    rest = whole.subset([i for i in range(10) if i != 3])
+    assert part.files == rest.files and torch.equal(part.labels, rest.labels)
+    assert torch.equal(part.factors["breed"], rest.factors["breed"])
+
+
+def test_data_lies_where_it_was_told_to(internet, monkeypatch, tmp_path):
+    publish("cifar10", internet, monkeypatch)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    folder = "cifar-10-batches-py"
+    for root, variables, place in (
+        (None, {}, f"home/.cache/clbook/data/{folder}"),
+        (None, {"CLBOOK_CACHE": str(tmp_path / "cache")}, f"cache/data/{folder}"),
+        (None, {"CLBOOK_CACHE": str(tmp_path / "c"), "CLBOOK_DATA": "~/mine"}, f"home/mine/{folder}"),
+        ("~/told", {"CLBOOK_DATA": str(tmp_path / "unused")}, f"home/told/{folder}"),
+    ):
+        for name in ("CLBOOK_CACHE", "CLBOOK_DATA"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        load("cifar10", n=1, root=root)
+        assert (tmp_path / place).is_dir(), place
+    assert not (tmp_path / "unused").exists()
+
+
+@pytest.mark.parametrize("name", [*OFFICIAL, "stl10-unlabelled"])
+def test_without_a_network_the_choices_left_are_named(name, internet, tmp_path):
+    with pytest.raises(
+        OSError, match=rf"^{name}: could not be downloaded to '.*data' \(.*Name or service.*\)"
+    ) as caught:
+        load(name, root=tmp_path / "data")
+    for words in ("'shapes'", "'digits'", "'folder:PATH'", "copy the folder"):
+        assert words in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert list((tmp_path / "data").iterdir()) == []
+    assert internet["asked"]
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"<html>404</html>", lambda b: b""])
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_a_broken_download_leaves_nothing_and_can_be_tried_again(name, damage, internet, monkeypatch, tmp_path):
+    publish(name, internet, monkeypatch)
+    last = list(internet)[-1]
+    whole = internet[last]
+    internet[last] = damage(whole)
+    with pytest.raises(OSError, match=f"{name}: could not be downloaded .*corrupted"):
+        load(name, root=tmp_path)
+    assert list(tmp_path.iterdir()) == [] and not datasets.downloads(tmp_path)[name]
+    internet[last] = whole
+    assert len(load(name, root=tmp_path)) == 36
+
+
+def test_an_interrupted_download_leaves_nothing(internet, monkeypatch, tmp_path):
+    publish("cifar10", internet, monkeypatch)
+    extract = torchvision.datasets.utils.extract_archive
+    patience = []
+
+    def interrupted(*arguments):
+        extract(*arguments)
+        patience.append(socket.getdefaulttimeout())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torchvision.datasets.utils, "extract_archive", interrupted)
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(77)
+    with pytest.raises(KeyboardInterrupt):
+        load("cifar10", root=tmp_path)
+    after = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(before)
+    assert list(tmp_path.iterdir()) == []
+    assert 0 < patience[0] <= 60 and after == 77  # a silent network ends
+
+
+def test_a_place_that_cannot_be_written_to_is_told(internet, monkeypatch, tmp_path):
+    publish("cifar10", internet, monkeypatch)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match=r"cifar10: could not be downloaded to '.*file' \(\w+Error"):
+        load("cifar10", root=tmp_path / "file")
+
+
+def test_another_process_may_be_faster(internet, monkeypatch, tmp_path):
+    publish("cifar10", internet, monkeypatch)
+    load("cifar10", root=tmp_path / "theirs")
+    replace = os.replace
+
+    def late(source, target):
+        if Path(target) == tmp_path / "ours" / "cifar-10-batches-py":
+            shutil.copytree(tmp_path / "theirs" / "cifar-10-batches-py", target)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", late)
+    assert len(load("cifar10", root=tmp_path / "ours")) == 36
+    assert [path.name for path in (tmp_path / "ours").iterdir()] == ["cifar-10-batches-py"]
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "content"),
+    [
+        ("cifar10", "cifar-10-batches-py/data_batch_3", None),
+        ("cifar10", "cifar-10-batches-py/test_batch", b"garbage"),
+        ("cifar100", "cifar-100-python/meta", b"garbage"),
+        ("fashion_mnist", "FashionMNIST/raw/train-images-idx3-ubyte", struct.pack(">4i", 2051, 40, 28, 28) + b"half"),
+        ("fashion_mnist", "FashionMNIST/raw/train-labels-idx1-ubyte", None),
+        ("stl10", "stl10_binary/train_X.bin", b"garbage"),
+        ("pets", "oxford-iiit-pet/annotations/trainval.txt", None),
+        ("pets", "oxford-iiit-pet/annotations/trainval.txt", b"one two three"),
+    ],
+)
+def test_damaged_files_are_told_with_the_remedy(name, file, content, internet, monkeypatch, tmp_path):
+    publish(name, internet, monkeypatch)
+    load(name, root=tmp_path)
+    (tmp_path / file).unlink()
+    if content is not None:
+        (tmp_path / file).write_bytes(content)
+    folder = tmp_path / file.split("/")[0]
+    with pytest.raises(OSError, match=f"{name}: expected torchvision's files in '{folder}', got damaged .*; delete"):
+        load(name, root=tmp_path)
+    shutil.rmtree(folder)
+    assert len(load(name, root=tmp_path)) == 36  # as the message says
+
+
+class Trap:
+    """What a pickle can do to whoever opens it."""
+
+    def __reduce__(self):
+        return os.mkdir, (os.environ["TRAP"],)
+
+
+def test_a_pickle_of_somebody_else_is_never_opened(internet, monkeypatch, tmp_path):
+    publish("cifar10", internet, monkeypatch)
+    load("cifar10", root=tmp_path)
+    monkeypatch.setenv("TRAP", str(tmp_path / "sprung"))
+    for file in ("data_batch_1", "test_batch", "batches.meta"):
+        (tmp_path / "cifar-10-batches-py" / file).write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(OSError, match="damaged"):
+        load("cifar10", root=tmp_path)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_too_little_memory_is_no_damage(internet, monkeypatch, tmp_path):
+    publish("fashion_mnist", internet, monkeypatch)
+    load("fashion_mnist", root=tmp_path)
+
+    def full(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(torchvision.datasets.mnist, "read_image_file", full)
+    with pytest.raises(MemoryError):
+        load("fashion_mnist", root=tmp_path)
+
+
+def test_what_is_available_loads(internet, monkeypatch):
     names = datasets.available()
     assert names[-1] == "folder:PATH"
-    assert all(len(load(name, n=3)) == 3 for name in names[:-1])
+    for name in OFFICIAL:
+        publish(name, internet, monkeypatch)
+    assert set(OFFICIAL) | {"shapes", "digits", "stl10-unlabelled", "folder:PATH"} == set(names)
+    for name, split in product(names[:-1], SPLITS):
+        part = load(name, split, n=3, image_size=16)
+        assert part.images.shape == (3, 3, 16, 16) and part.images.dtype == torch.uint8 and part.name == name
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from clbook import doctor
+from clbook import datasets, doctor
 from clbook.doctor import NOTE, OK, PROBLEM, Finding
 
 NO_GPU = {"cuda": SimpleNamespace(is_available=lambda: False),
@@ -127,6 +127,16 @@ def test_a_full_disk_is_a_note(monkeypatch):
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=5e8))
     assert doctor._examine_disk() == Finding(NOTE, "disk", "0.5 GB free in this folder",
                                              "runs write here: make room for at least 1 GB")  # fmt: skip
+
+
+def test_data_sets_are_told_apart_by_whether_they_are_there(monkeypatch, tmp_path):
+    monkeypatch.setenv("CLBOOK_DATA", str(tmp_path))
+    (tmp_path / "FashionMNIST").mkdir()
+    found = doctor._examine_data(datasets)
+    assert found == Finding(OK, "data sets", "shapes, digits, fashion_mnist, folder:PATH; downloaded when asked for: "
+                                             "cifar10, cifar100, stl10, stl10-unlabelled, pets")  # fmt: skip
+    monkeypatch.setattr(datasets, "downloads", lambda: {"pets": True})
+    assert doctor._examine_data(datasets).found == ", ".join(datasets.available())
 
 
 def test_whatever_is_wrong_comes_with_advice(installed, monkeypatch):

@@ -2,14 +2,16 @@
 
 import copy
 import io
+import itertools
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torch.nn import functional as F
 
 from clbook import models
-from clbook.models import ProjectionHead, build, evaluating, feature_dim, small
+from clbook.models import PredictionHead, ProjectionHead, build, evaluating, feature_dim, small
 
 
 @pytest.fixture(autouse=True)
@@ -72,12 +74,111 @@ def test_build_makes_what_its_function_makes_anew_each_time():
     assert build("small")[0].out_channels == 32
 
 
-def test_unknown_models_are_answered_with_the_nearest():
-    for close in ("smal", "Small", "smaller"):
-        with pytest.raises(ValueError, match=rf"expected one of small; got '{close}'\. Did you mean 'small'\?"):
-            build(close)
-    with pytest.raises(ValueError, match=r"expected one of small; got 'resnet9000'$"):
-        build("resnet9000")
+NAMES = ", ".join(("small", "resnet18", "resnet34", "resnet50", "vgg11", "vgg16"))
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("smal", "small"), ("Small", "small"), ("resnet81", "resnet18"), ("vgg1", "vgg1")]
+)
+def test_unknown_models_are_answered_with_the_nearest(name, nearest):
+    with pytest.raises(ValueError, match=rf"expected one of {NAMES}; got '{name}'\. Did you mean '{nearest}"):
+        build(name)
+
+
+def test_a_name_like_no_other_gets_no_guess():
+    with pytest.raises(ValueError, match=rf"expected one of {NAMES}; got 'transformer'$"):
+        build("transformer")
+
+
+# --- resnets and vggs: torchvision's, without the classifier ---
+
+THEIRS = {"resnet18": ("resnet18", 512), "resnet34": ("resnet34", 512), "resnet50": ("resnet50", 2048),
+          "vgg11": ("vgg11_bn", 512), "vgg16": ("vgg16_bn", 512)}  # fmt: skip
+RESNETS = [name for name in THEIRS if name.startswith("resnet")]
+
+
+@pytest.fixture
+def large(request):
+    """An encoder by name, with the imagenet stem, and torchvision's model on the meta device: no time, no memory."""
+    options = {"stem": "imagenet"} if request.param.startswith("resnet") else {}
+    with torch.device("meta"):
+        theirs = getattr(torchvision.models, THEIRS[request.param][0])(weights=None)
+    return request.param, build(request.param, **options), theirs
+
+
+@pytest.mark.parametrize("large", THEIRS, indirect=True)
+def test_weights_load_into_torchvisions_class_and_only_the_classifier_is_missing(large):
+    _, encoder, theirs = large
+    outcome = theirs.load_state_dict(encoder.state_dict(), strict=False, assign=True)
+    assert outcome.unexpected_keys == []
+    assert outcome.missing_keys and all(key.startswith(("fc.", "classifier.")) for key in outcome.missing_keys)
+    assert all(theirs.state_dict()[key].shape == value.shape for key, value in encoder.state_dict().items())
+
+
+@pytest.mark.parametrize("large", THEIRS, indirect=True)
+def test_features_are_those_that_torchvisions_class_computes(large):
+    name, encoder, theirs = large
+    theirs.load_state_dict(encoder.eval().state_dict(), strict=False, assign=True)
+    theirs.eval().fc = theirs.classifier = nn.Identity()
+    if name.startswith("vgg"):
+        theirs.avgpool = nn.AdaptiveAvgPool2d(1)  # theirs are 7 x 7 places
+    images = pictures(2, 64, 48)
+    with torch.no_grad():
+        assert torch.equal(encoder(images), theirs(images))
+        assert encoder(images).shape == (2, THEIRS[name][1])
+    assert feature_dim(encoder) == THEIRS[name][1]
+
+
+@pytest.mark.parametrize("name", RESNETS)
+def test_the_small_stem_keeps_all_pixels(name):
+    """Chen et al. 2020, the appendix on CIFAR-10: 3x3, stride 1, no max-pool; torchvision's class takes it as told."""
+    encoder = build(name).eval()
+    before_blocks, last = [], []
+    encoder.layer1.register_forward_pre_hook(lambda module, inputs: before_blocks.append(inputs[0].shape))
+    encoder.layer4.register_forward_hook(lambda module, inputs, output: last.append(output.shape[2:]))
+    features = encoder(pictures(2))
+    assert before_blocks == [(2, 64, 32, 32)] and last == [(4, 4)] and features.shape == (2, THEIRS[name][1])
+    with torch.device("meta"):
+        theirs = getattr(torchvision.models, name)(weights=None)
+    with pytest.raises(RuntimeError, match=r"size mismatch for conv1\.weight"):
+        theirs.load_state_dict(encoder.state_dict(), strict=False, assign=True)
+    theirs.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)  # as the docstring says
+    theirs.maxpool = nn.Identity()
+    assert theirs.load_state_dict(encoder.state_dict(), strict=False, assign=True).missing_keys == [
+        "fc.weight", "fc.bias"]  # fmt: skip
+    theirs.eval().fc = nn.Identity()
+    assert torch.equal(theirs(pictures(2)), features)
+
+
+def test_new_layers_start_as_torchvisions_do():
+    """He et al. 2015, by fan-out: a variance of 2 / (k * k * c_out)."""
+    for encoder, layer in ((build("resnet18"), "conv1"), (build("vgg11"), "features.8")):
+        conv = encoder.get_submodule(layer)
+        wanted = (2 / (9 * conv.out_channels)) ** 0.5
+        assert conv.weight.std().item() == pytest.approx(wanted, rel=0.05)
+    assert not encoder.features[8].bias.any()
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg16"])
+def test_vgg_needs_32_pixels_and_no_more(name):
+    encoder = build(name).eval()
+    with torch.no_grad():
+        assert encoder(pictures(1)).shape == encoder(pictures(1, 33, 70)).shape == (1, 512)
+    for height, width in ((31, 32), (64, 16)):
+        with pytest.raises(ValueError, match=rf"at least 32 x 32 pixels .*got \[1, 3, {height}, {width}\]; scale"):
+            encoder(pictures(1, height, width))
+
+
+def test_vgg_makes_no_classifier():
+    assert sum(p.numel() for p in build("vgg11").parameters()) < 10e6  # torchvision's has 133 million
+    assert all(key.startswith("features.") for key in build("vgg11").state_dict())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg11"])
+def test_gradients_arrive_everywhere_in_the_larger_ones(name):
+    encoder = build(name)
+    encoder(pictures(3)).square().sum().backward()
+    assert all(p.grad is not None for p in encoder.parameters())
 
 
 # --- evaluating, feature_dim ---
@@ -146,22 +247,88 @@ def test_projection_head_has_simclrs_sizes():
     assert ProjectionHead(16)[0].out_features == 256
 
 
+def layers(head):
+    return [type(layer).__name__ for layer in head]
+
+
+@pytest.mark.parametrize(
+    ("options", "kinds"),
+    [
+        ({}, "Linear BatchNorm1d ReLU Linear"),  # SimCLR's code, BYOL
+        ({"batch_norm": "none"}, "Linear ReLU Linear"),  # MoCo v2
+        ({"depth": 3}, "Linear BatchNorm1d ReLU Linear BatchNorm1d ReLU Linear"),  # Barlow Twins, VICReg
+        ({"depth": 3, "batch_norm": "all"},  # SimSiam
+         "Linear BatchNorm1d ReLU Linear BatchNorm1d ReLU Linear BatchNorm1d"),
+    ],
+)  # fmt: skip
+def test_projection_heads_of_the_papers(options, kinds):
+    head = ProjectionHead(6, 5, 3, **options)
+    assert " ".join(layers(head)) == kinds
+    modules = list(head)
+    linear = [layer for layer in modules if isinstance(layer, nn.Linear)]
+    widths = [6] + [5] * (len(linear) - 1) + [3]
+    assert [(layer.in_features, layer.out_features) for layer in linear] == list(itertools.pairwise(widths))
+    followed = [isinstance(after, nn.BatchNorm1d) for layer, after in zip(modules, [*modules[1:], None], strict=True)
+                if isinstance(layer, nn.Linear)]  # fmt: skip
+    assert [layer.bias is None for layer in linear] == followed  # batch-norm would take a bias out again
+    assert len(set(map(id, modules))) == len(modules)  # none is there twice
+    assert head(torch.rand(4, 6)).shape == (4, 3)
+
+
+def test_simsiams_last_norm_has_no_scale_of_its_own():
+    z = ProjectionHead(6, 5, 3, depth=3, batch_norm="all")(torch.rand(64, 6))
+    torch.testing.assert_close(z.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(z.var(0, correction=0), torch.ones(3), atol=1e-2, rtol=0)
+    assert not ProjectionHead(6, 5, 3, depth=3, batch_norm="all")[-1].affine
+
+
+def test_prediction_head_is_linear_norm_relu_linear_back_to_the_same_size():
+    head = PredictionHead(8, hidden_dim=5)
+    z = torch.randn(9, 8, generator=torch.Generator().manual_seed(0))
+    (w1, scale, shift, w2, b2) = head.parameters()
+    assert [p.shape for p in (w1, scale, shift, w2, b2)] == [(5, 8), (5,), (5,), (8, 5), (8,)]
+    hidden = z @ w1.T
+    hidden = (hidden - hidden.mean(0)) / (hidden.var(0, correction=0) + 1e-5).sqrt() * scale + shift
+    torch.testing.assert_close(head(z), F.relu(hidden) @ w2.T + b2)
+
+
+@pytest.mark.parametrize(("dim", "hidden"), [(2048, 512), (10, 2), (1, 1)])
+def test_prediction_head_is_a_bottleneck_of_a_quarter(dim, hidden):
+    assert PredictionHead(dim)[0].out_features == hidden
+
+
 # --- bad input ---
 
+TAKE_NOTHING = {"evaluating", "vgg11", "vgg16"}  # or a module, whatever it is
 BAD = {
-    "small": [((width,), {}, f"width: expected an integer of at least 1, got {width!r}") for width in (0, -1, 2.0, "")],
+    "small": [
+        ((width,), {}, f"width: expected an integer of at least 1, got {width!r}") for width in (0, -1, 2.0, "", True)
+    ],
+    **{
+        name: [(("large",), {}, "stem: expected one of small, imagenet, got 'large'"), ((None,), {}, "got None")]
+        for name in ("resnet18", "resnet34", "resnet50")
+    },
     "build": [
-        (("big",), {}, "model: expected one of small; got 'big'"),
+        (("big",), {}, f"model: expected one of {NAMES}; got 'big'"),
         ((None,), {}, "got None"),
         (("small",), {"width": 0}, "width: expected an integer of at least 1, got 0"),
+        (("resnet18",), {"width": 32}, "resnet18: expected only the options it takes (stem), got width; leave it out"),
+        (("vgg11",), {"stem": "small"}, "vgg11: expected only the options it takes (none), got stem; leave it out"),
     ],
     "feature_dim": [((nn.Identity(),), {}, "encoder: expected features [N, D], got [1, 3, 32, 32] for one picture")],
     "ProjectionHead": [
         ((0,), {}, "in_dim: expected an integer of at least 1, got 0"),
         ((4, -1), {}, "hidden_dim: expected an integer of at least 1, got -1"),
         ((4, 4, 2.5), {}, "out_dim: expected an integer of at least 1, got 2.5"),
+        *[((4,), {"depth": depth}, f"depth: expected 2 or 3 linear layers, got {depth}") for depth in (1, 4, True)],
+        ((4,), {"batch_norm": True}, "batch_norm: expected hidden, all or none, got True"),
     ],
-}
+    "PredictionHead": [
+        ((0,), {}, "dim: expected an integer of at least 1, got 0"),
+        ((True,), {}, "dim: expected an integer of at least 1, got True"),
+        ((4, 0), {}, "hidden_dim: expected an integer of at least 1, got 0"),
+    ],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "case"), [(name, case) for name in BAD for case in BAD[name]])
@@ -174,4 +341,4 @@ def test_bad_input_says_what_was_expected_and_what_came(name, case):
 
 def test_every_public_function_is_in_the_table_of_bad_input():
     ours = {n for n, f in vars(models).items() if getattr(f, "__module__", "") == models.__name__}
-    assert set(BAD) == {name for name in ours if not name.startswith("_")} - {"evaluating"}  # it takes modules only
+    assert set(BAD) == {name for name in ours if not name.startswith("_")} - TAKE_NOTHING

@@ -109,6 +109,13 @@ def test_a_recipe_goes_with_its_data_and_changes_come_last(data):
     assert TrainConfig.for_data(data, batch_size=10).batch_size == 10
 
 
+def test_a_recipes_width_is_that_of_small():
+    assert TrainConfig.for_data("shapes").width == 24
+    assert TrainConfig.for_data("shapes", model="resnet18").width is None
+    with pytest.raises(ValueError, match="width"):
+        training.new_encoder(TrainConfig.for_data("shapes", model="resnet18", width=24))
+
+
 def test_digits_are_never_mirrored():
     assert TrainConfig.for_data("digits").flip == 0
 
@@ -203,6 +210,25 @@ def test_weight_decay_temperature_and_width_reach_the_run(images):
     assert not equal(weights(plain.method), weights(fit(images, tiny(temperature=0.5)).method))
     assert fit(images, tiny(temperature=0.5, steps=1)).method.temperature == 0.5
     assert fit(images, tiny(width=5, steps=1)).encoder(images.float()).shape == (20, 40)
+
+
+@pytest.mark.parametrize(("model", "dim"), [("resnet18", 512), ("vgg11", 512)])
+def test_every_kind_of_encoder_trains(images, model, dim):
+    config = TrainConfig(model=model, batch_size=4, steps=1, image_size=32, device="cpu", precision="fp32")
+    large = images.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert fit(large, config).encoder(large[:2].float() / 255).shape == (2, dim)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "resnet18", "width": 4}, r"resnet18: expected only the options it takes \(stem\), got width"),
+        ({"model": "vgg11", "width": None, "image_size": 16}, r"at least 32 x 32 .* got \[1, 3, 16, 16\]"),
+    ],
+)
+def test_an_encoder_that_will_not_do_is_found_before_training(images, changes, message):
+    with pytest.raises(ValueError, match=message):
+        training.check(images, tiny(**changes))
 
 
 def test_bf16_trains_on_a_cpu(images):
