@@ -14,8 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 # Okabe and Ito's colours: apart for every common kind of colour vision.
@@ -172,6 +176,213 @@ def _apart(values: list[float], gap: float, top: float) -> list[float]:
     return places
 
 
+def interval_curves(lines: Mapping[str, Sequence[tuple[float, float, float, float]]], *,
+                    xlabel: str = "labelled pictures a class", ylabel: str = "accuracy", log_x: bool = False,
+                    alt: str | None = None) -> Picture:  # fmt: skip
+    """Means with their intervals: a line for each name, named where it ends, in a band from low to high.
+
+    Args:
+        lines: name -> rows (x, mean, low, high), as `evaluation.label_efficiency` gives them.
+        log_x: x on a logarithmic axis.
+
+    Raises:
+        ValueError: no line, rows that aren't four finite numbers with low <= mean <= high, x <= 0 on a log axis.
+    """
+    table = {name: _interval_rows(name, rows, log_x) for name, rows in lines.items()}
+    if not table:
+        raise ValueError("lines: expected at least one name with rows (x, mean, low, high), got none")
+    names = {name: _label(name, rows[-1, 1]) for name, rows in table.items()}
+    height, room = max(3.4, 1 + 0.2 * len(names)), 0.3 + 0.075 * max(map(len, names.values()))
+    figure, axes = _figure(5.4 + room, height)
+    ax = axes[0, 0]
+    ax.set_position((0.8 / (5.4 + room), 0.55 / height, 4.5 / (5.4 + room), 1 - 0.75 / height))
+    ax.set_axisbelow(True)
+    ax.yaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)))
+    for i, (name, rows) in enumerate(table.items()):
+        x, mean, low, high = rows.T
+        color, dashes = PALETTE[i % 8], ("-", "--", "-.", ":")[i % 4]
+        ax.fill_between(x, low, high, color=color, alpha=0.13, linewidth=0)
+        ax.plot(x, mean, dashes, color=color, marker=MARKERS[i % 10], markersize=6, linewidth=1.8, label=name)
+        ax.errorbar(x, mean, (mean - low, high - mean), fmt="none", ecolor=color, elinewidth=0.9, capsize=3)
+    ax.set_xlabel(xlabel, color=INK, fontsize=9.5)
+    ax.set_ylabel(ylabel, color=INK, fontsize=9.5)
+    ax.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    if log_x:
+        _log_ticks(ax, np.unique(np.concatenate([rows[:, 0] for rows in table.values()])))
+    bottom, top = ax.get_ylim()
+    ax.set_ylim(bottom, top)
+    places = _apart([rows[-1, 1] for rows in table.values()], 0.17 * (top - bottom) / (height - 0.75), top)
+    for i, text in enumerate(names.values()):  # the sign once more beside the name: it may have had to move
+        ax.plot(1.03, places[i], MARKERS[i % 10], transform=ax.get_yaxis_transform(), clip_on=False, markersize=6,
+                color=PALETTE[i % 8])  # fmt: skip
+        ax.text(1.055, places[i], text, transform=ax.get_yaxis_transform(), va="center", fontsize=9, color=INK)
+    told = "; ".join(f"{name} from {rows[0, 1]:.2f} at {rows[0, 0]:g} to {rows[-1, 1]:.2f} at {rows[-1, 0]:g} "
+                     f"({rows[-1, 2]:.2f} to {rows[-1, 3]:.2f})" for name, rows in table.items())  # fmt: skip
+    return Picture(figure, alt or f"{ylabel.capitalize()} over {xlabel}, with intervals: {told}.")
+
+
+def _interval_rows(name: str, rows: Sequence, log_x: bool) -> np.ndarray:
+    """[n, 4], by rising x."""
+    table = np.array([tuple(row) for row in rows], float)
+    if table.ndim != 2 or table.shape[1] != 4 or not np.isfinite(table).all():
+        raise ValueError(f"{name}: expected rows (x, mean, low, high) of finite numbers, got {list(rows)}")
+    if (table[:, 2] > table[:, 1]).any() or (table[:, 1] > table[:, 3]).any():
+        raise ValueError(f"{name}: expected low <= mean <= high in rows (x, mean, low, high), got {list(rows)}")
+    if log_x and table[:, 0].min() <= 0:
+        raise ValueError(f"{name}: expected x > 0 on a logarithmic axis, got {table[:, 0].min():g}; set log_x=False")
+    return table[table[:, 0].argsort(kind="stable")]
+
+
+def _log_ticks(ax: Axes, values: np.ndarray) -> None:
+    """A logarithmic axis that is labelled at the values themselves, as far as their labels have room."""
+    ax.set_xscale("log")
+    kept = values[:1]
+    for value in values[1:]:
+        if np.log(value / kept[-1]) > 0.09 * np.log(values[-1] / values[0]):
+            kept = np.append(kept, value)
+    ax.set_xticks(kept, [f"{value:g}" for value in kept])
+    ax.set_xticks([], minor=True)
+
+
+def similarity_heatmap(similarities: Tensor, *, rows: Sequence[str] = (), columns: Sequence[str] = (),
+                       positives: Tensor | None = None, alt: str | None = None) -> Picture:  # fmt: skip
+    """Cosine similarities [N, M] as colours, blue for -1 over gray to red for 1; numbers too, up to 12 a side.
+
+    Args:
+        similarities: in [-1, 1]; NaN cells are left white, such as a picture's similarity with itself.
+        rows, columns: names; none are written beyond 40.
+        positives: [N, M] bool, cells to outline (up to 64 a side); the words tell them from the others at any size.
+
+    Raises:
+        ValueError: no matrix, cosines out of range or all NaN, names or positives of another shape.
+    """
+    _check_matrix("similarities", similarities, len(rows), len(columns))
+    values = similarities.detach().cpu().double().numpy()
+    n, m = values.shape
+    if np.isnan(values).all() or not np.nanmax(np.abs(values)) <= 1 + 1e-3:
+        raise ValueError("similarities: expected cosines in [-1, 1], and not NaN alone; normalize the vectors first")
+    cells = [[f"{v:z.2f}" if v == v else "" for v in row] for row in values] if max(n, m) <= 12 else None
+    figure, ax = _heat_map(values, "coolwarm", (-1, 1), cells, rows, columns, ("", "", "cosine similarity"))
+    told = (
+        f"Heat map of {n} × {m} similarities, from {np.nanmin(values):z.2f} to {np.nanmax(values):z.2f}, "
+        f"on average {np.nanmean(values):z.2f}."
+    )
+    if positives is not None:
+        if not isinstance(positives, Tensor) or positives.dtype != torch.bool or positives.shape != similarities.shape:
+            got = f"{positives.dtype} {list(positives.shape)}" if isinstance(positives, Tensor) else type(positives)
+            raise ValueError(f"positives: expected bool [{n}, {m}] like the similarities, got {got}")
+        told += _positives(ax, values, positives.cpu().numpy(), rows or range(n), columns or range(m))
+    return Picture(figure, alt or told)
+
+
+def _positives(ax: Axes, values: np.ndarray, positives: np.ndarray, rows: Sequence, columns: Sequence) -> str:
+    """Outline them, and say how they stand against the others."""
+    outlined = max(values.shape) <= 64
+    for i, j in np.argwhere(positives) if outlined else ():
+        ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.6, clip_on=False))
+    mine, others = np.where(positives, values, np.nan), np.where(positives, np.nan, values)
+    if np.isnan(mine).all() or np.isnan(others).all():
+        return ""
+    i, j = np.unravel_index(np.nanargmax(others), others.shape)
+    return (
+        f" Positives{' (outlined)' if outlined else ''} average {np.nanmean(mine):z.2f}, the others "
+        f"{np.nanmean(others):z.2f}; highest of the others: {others[i, j]:z.2f} in row {rows[i]}, column {columns[j]}."
+    )
+
+
+def confusion(matrix: Tensor, classes: Sequence[str], *, alt: str | None = None) -> Picture:
+    """A confusion matrix as colours: the share of each true class, and counts, up to 12 classes.
+
+    Args:
+        matrix: [C, C] counts, rows the true class, as `evaluation.confusion_matrix` gives them.
+        classes: C names.
+    """
+    _check_matrix("matrix", matrix, len(classes), len(classes))
+    counts = matrix.detach().cpu().double().numpy()
+    if not classes or not (counts >= 0).all():  # NaN fails too
+        raise ValueError(f"matrix: expected counts >= 0 [C, C] and C names, got {len(classes)} names and counts from "
+                         f"{counts.min():g}")  # fmt: skip
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    cells = [[f"{count:.0f}" for count in row] for row in counts] if len(classes) <= 12 else None
+    titles = ("true", "taken for", "share of the true class")
+    figure, _ = _heat_map(shares, "cividis", (0, 1), cells, classes, classes, titles)
+    wrong = counts * (1 - np.eye(len(counts)))
+    i, j = np.unravel_index(wrong.argmax(), wrong.shape)
+    worst = f" Most often {classes[i]} is taken for {classes[j]}, {wrong[i, j]:.0f} times." if wrong.any() else ""
+    right = np.trace(counts) / max(counts.sum(), 1)
+    return Picture(figure, alt or f"Confusion matrix of {counts.sum():,.0f} pictures in {len(classes)} classes: "
+                                  f"{right:.1%} right.{worst}")  # fmt: skip
+
+
+def _check_matrix(name: str, matrix: Tensor, rows: int, columns: int) -> None:
+    if not isinstance(matrix, Tensor) or matrix.ndim != 2 or 0 in matrix.shape:
+        raise ValueError(f"{name}: expected a tensor [N, M], N and M > 0, got "
+                         f"{list(matrix.shape) if isinstance(matrix, Tensor) else type(matrix).__name__}")  # fmt: skip
+    if rows not in (0, matrix.shape[0]) or columns not in (0, matrix.shape[1]):
+        raise ValueError(f"{name}: expected as many names as rows and columns, {list(matrix.shape)}, got {rows} and "
+                         f"{columns}")  # fmt: skip
+
+
+def _heat_map(values: np.ndarray, colors: str, limits: tuple[float, float], cells: Sequence[Sequence[str]] | None,
+              rows: Sequence[str], columns: Sequence[str], titles: Sequence[str]) -> tuple[Figure, Axes]:  # fmt: skip
+    """Colours with a colour bar; `cells` are written into them. titles: of the rows, the columns, the colours."""
+    n, m = values.shape
+    tall, wide = (5.5 / count if count > 40 else min(0.5, max(0.17, 5.5 / count)) for count in (n, m))  # inches a cell
+    rows, columns = (
+        [textwrap.shorten(name, 28, placeholder="…") for name in names or map(str, range(count))] if count <= 40 else []
+        for names, count in ((rows, n), (columns, m))
+    )
+    longest = [max(map(len, names), default=4) for names in (rows, columns)]
+    upright = bool(columns) and 0.075 * longest[1] > wide - 0.03  # names of columns that are too long to lie
+    left = 0.2 + 0.075 * longest[0] + 0.25 * bool(titles[0])
+    bottom = 0.2 + (0.075 * longest[1] if upright else 0.15) + 0.25 * bool(titles[1])
+    bar = min(max(tall * n, 2.0), 3.5)
+    width, height = left + wide * m + 1.15, bottom + max(tall * n, bar) + 0.15
+    figure, axes = _figure(width, height)
+    ax = axes[0, 0]
+    ax.set_position((left / width, 1 - (0.15 + tall * n) / height, wide * m / width, tall * n / height))
+    drawn = ax.imshow(values, cmap=colors, vmin=limits[0], vmax=limits[1], interpolation="nearest", aspect="auto")
+    bar_ax = figure.add_axes((1 - 0.85 / width, 1 - (0.15 + bar) / height, 0.16 / width, bar / height))
+    figure.colorbar(drawn, cax=bar_ax, ticks=np.linspace(*limits, 5)).outline.set_visible(False)
+    bar_ax.tick_params(colors=INK, labelsize=8.5)
+    bar_ax.set_ylabel(titles[2], color=INK, fontsize=9.5)
+    ax.set_ylabel(titles[0], color=INK, fontsize=9.5)
+    ax.set_xlabel(titles[1], color=INK, fontsize=9.5)
+    ax.spines[:].set_visible(False)
+    for axis, names, side, turn in ((ax.yaxis, rows, tall, 0), (ax.xaxis, columns, wide, 90 * upright)):
+        if names:
+            axis.set_ticks(range(len(names)), names, fontsize=9 if side > 0.25 else 7.5, rotation=turn)
+            axis.set_tick_params(length=0)
+        else:
+            axis.set_major_locator(MaxNLocator(6, integer=True))
+    for i, j in np.ndindex(n, m) if cells else ():
+        light = np.dot(drawn.to_rgba(values[i, j])[:3], (0.299, 0.587, 0.114)) > 0.5
+        ax.text(j, i, cells[i][j], ha="center", va="center", fontsize=8.5, color="black" if light else "white")
+    return figure, ax
+
+
+def similarity_histograms(positives: Tensor, negatives: Tensor, *, alt: str | None = None) -> Picture:
+    """How positive and negative similarities (any shape, in [-1, 1]) are spread, each as a share of its own."""
+    figure, axes = _figure(5.6, 2.8)
+    ax, told = axes[0, 0], []
+    for name, values, color, hatch in (
+        ("negatives", negatives, PALETTE[3], "////"),
+        ("positives", positives, PALETTE[0], ""),
+    ):
+        values = values.detach().cpu().double().flatten().numpy()
+        if not len(values) or not np.abs(values).max() <= 1 + 1e-3:
+            raise ValueError(f"{name}: expected cosines in [-1, 1], at least one, got {len(values)} numbers")
+        ax.hist(values.clip(-1, 1), bins=np.linspace(-1, 1, 41), weights=np.full(len(values), 1 / len(values)),
+                histtype="stepfilled", facecolor=(*to_rgb(color), 0.35), edgecolor=color, linewidth=1.4, hatch=hatch,
+                label=name)  # fmt: skip
+        told.append(f"{len(values):,} {name} average {values.mean():z.2f} (standard deviation {values.std():.2f})")
+    ax.set_xlabel("cosine similarity", color=INK, fontsize=9.5)
+    ax.set_ylabel("share", color=INK, fontsize=9.5)
+    ax.set_xlim(-1, 1)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9.5)
+    return Picture(figure, alt or f"Two histograms of similarities: {'; '.join(told)}.")
+
+
 def tsne(features: Tensor, *, perplexity: float = 30, seed: int = 0) -> np.ndarray:
     """t-SNE of features [N, D] in cosine distance, to [N, 2] (van der Maaten & Hinton 2008, scikit-learn's).
 
@@ -179,14 +390,40 @@ def tsne(features: Tensor, *, perplexity: float = 30, seed: int = 0) -> np.ndarr
     """
     from sklearn.manifold import TSNE  # slow to import, and only needed here
 
-    if not features.isfinite().all():
-        raise ValueError("features: expected finite numbers, got NaN or infinity; did the training diverge?")
+    _check_finite(features)
     if (features == features[:1]).all():  # collapsed to one point, on which scikit-learn's t-SNE crashes
         return np.zeros((len(features), 2), np.float32)
     if len(features) <= perplexity:
         perplexity = max(1, (len(features) - 1) / 3)
     method = TSNE(perplexity=perplexity, metric="cosine", init="pca", random_state=seed)
     return method.fit_transform((features / features.abs().max()).numpy())  # it crashes on tiny features, too
+
+
+def pca(features: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The two principal components of features [N, D] (scikit-learn's): points [N, 2], and the share of the variance
+    that each explains, [2].
+
+    Unlike t-SNE it is linear: distances on the map are never longer than in D dimensions, and what it leaves out is
+    known, one minus the two shares. Lengths count; for angles give it `F.normalize(features)`.
+    """
+    from sklearn.decomposition import PCA  # slow to import, and only needed here
+
+    _check_finite(features)
+    points, shares = np.zeros((len(features), 2), np.float32), np.zeros(2)
+    scale = features.abs().max()
+    x = (features / scale).double().numpy() if scale > 0 else features.double().numpy()
+    if np.ptp(x, axis=0).max() > 0:
+        method = PCA(min(2, *x.shape), random_state=0)
+        points[:, : method.n_components] = method.fit_transform(x) * scale.item()
+        shares[: method.n_components] = method.explained_variance_ratio_
+    return points, shares
+
+
+def _check_finite(features: Tensor) -> None:
+    if not isinstance(features, Tensor) or features.ndim != 2 or 0 in features.shape:
+        raise ValueError(f"features: expected a tensor [N, D], N and D > 0, got {list(getattr(features, 'shape', ()))}")
+    if not features.isfinite().all():
+        raise ValueError("features: expected finite numbers, got NaN or infinity; did the training diverge?")
 
 
 def embedding_maps(maps: Mapping[str, np.ndarray], labels: Tensor | None, classes: Sequence[str], *,

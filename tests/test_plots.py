@@ -1,5 +1,6 @@
 import ast
 import base64
+import functools
 import inspect
 import io
 import itertools
@@ -7,6 +8,7 @@ import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -37,7 +39,16 @@ def history(steps=60):
     return rows
 
 
+def cosines(n, m=None):
+    return 2 * rand(n, m or n) - 1
+
+
+def rising(start):
+    return [(x, start + 0.1 * i, start + 0.1 * i - 0.03, start + 0.1 * i + 0.05) for i, x in enumerate((1, 5, 20, 100))]
+
+
 LABELS = torch.arange(120)
+LONG = ["a red ring", "a medium purple striped triangle on olive", *(f"a longer name {i}" for i in range(38))]
 NEAR = {"pixels": 0.42, "random encoder": 0.44}
 PICTURES = {
     "grid": lambda: plots.image_grid(rand(11, 3, 8, 8)),
@@ -65,6 +76,30 @@ PICTURES = {
     "100 classes": lambda: plots.embedding_maps({"a": points(120)}, LABELS % 100, [f"class {i}" for i in range(100)]),
     "thumbnails": lambda: plots.embedding_maps({"a": points(120)}, LABELS % 3, list("abc"), images=rand(120, 3, 8, 8)),
     "one point": lambda: plots.embedding_maps({"a": points(1)}, None, (), images=rand(1, 3, 8, 8)),
+    "thumbnails on two maps": lambda: plots.embedding_maps(
+        {"a": points(120), "b": points(120, 1)}, LABELS % 3, list("abc"), images=rand(120, 3, 8, 8)
+    ),
+    "similarities": lambda: plots.similarity_heatmap(cosines(8), positives=torch.eye(8, dtype=torch.bool)),
+    "named similarities": lambda: plots.similarity_heatmap(cosines(12, 4), rows=LONG[:12], columns=LONG[:4]),
+    "short names": lambda: plots.similarity_heatmap(
+        cosines(3, 7), rows=["a", "b", "c"], columns=[f"view {i}" for i in range(7)]
+    ),
+    "forty names": lambda: plots.similarity_heatmap(cosines(40), rows=LONG, columns=LONG),
+    "one similarity": lambda: plots.similarity_heatmap(cosines(1)),
+    "one row": lambda: plots.similarity_heatmap(cosines(1, 100), rows=["query"]),
+    "two columns": lambda: plots.similarity_heatmap(cosines(100, 2), columns=["a", "b"]),
+    "many similarities": lambda: plots.similarity_heatmap(cosines(300), positives=torch.eye(300, dtype=torch.bool)),
+    "confusion": lambda: plots.confusion(torch.tensor([[50, 3], [4, 12345]]), ["cat", "dog"]),
+    "confusion of 20": lambda: plots.confusion(torch.eye(20, dtype=torch.int64), LONG[:20]),
+    "confusion of 100": lambda: plots.confusion(torch.eye(100), [str(i) for i in range(100)]),
+    "confusion of one": lambda: plots.confusion(torch.zeros(1, 1), ["cat"]),
+    "intervals": lambda: plots.interval_curves({"probe": rising(0.4), "from scratch": rising(0.2)}, log_x=True),
+    "linear intervals": lambda: plots.interval_curves({"probe": rising(0.4), "from scratch": rising(0.2)}),
+    "nine near lines": lambda: plots.interval_curves({name: rising(i / 1000) for i, name in enumerate(LONG[:9])}),
+    "twenty near lines": lambda: plots.interval_curves({name: rising(0.4) for name in LONG[:20]}, log_x=True),
+    "one interval": lambda: plots.interval_curves({"probe": [(5, 0.5, 0.4, 0.6)]}, log_x=True),
+    "crowded x": lambda: plots.interval_curves({"a": [(x, 0.5, 0.4, 0.6) for x in range(1, 50)]}, log_x=True),
+    "histograms": lambda: plots.similarity_histograms(cosines(9), -cosines(30)),
     "one place": lambda: plots.embedding_maps({"a": points(9) * 0}, None, (), images=rand(9, 3, 8, 8)),
 }  # fmt: skip
 
@@ -89,6 +124,7 @@ def test_every_picture_is_a_png_with_words(picture):
         assert decoded.format == "PNG" and decoded.size == pytest.approx(tuple(inches * 110), abs=1)
 
 
+@functools.cache
 def texts_of(picture):
     """The visible texts and their boxes in pixels."""
     picture.figure.draw_without_rendering()
@@ -128,7 +164,8 @@ def test_no_text_lies_on_another(picture):
 def test_every_function_that_draws_is_tried_here():
     drawing = {name for name, f in vars(plots).items() if inspect.isfunction(f) and not name.startswith("_")
                and f.__module__ == plots.__name__ and inspect.signature(f).return_annotation is Picture}  # fmt: skip
-    assert drawing == {"image_grid", "view_pairs", "curves", "embedding_maps"}
+    assert drawing == {"image_grid", "view_pairs", "curves", "embedding_maps", "similarity_heatmap", "confusion",
+                       "interval_curves", "similarity_histograms"}  # fmt: skip
 
 
 def test_a_notebook_gets_picture_text_and_alt():
@@ -149,6 +186,10 @@ def test_alt_texts_can_be_given():
     assert plots.image_grid(images, alt="mine").alt == "mine"
     assert plots.view_pairs(images, images, images, alt="mine").alt == "mine"
     assert plots.embedding_maps({"a": points(9)}, None, (), alt="mine").alt == "mine"
+    assert plots.similarity_heatmap(cosines(2), alt="mine").alt == "mine"
+    assert plots.confusion(torch.eye(2), ["a", "b"], alt="mine").alt == "mine"
+    assert plots.interval_curves({"a": rising(0.1)}, alt="mine").alt == "mine"
+    assert plots.similarity_histograms(cosines(2), cosines(2), alt="mine").alt == "mine"
 
 
 def test_pyplot_and_its_global_figures_are_left_alone():
@@ -414,6 +455,233 @@ def test_tsne_measures_angles():
     assert (labels[distances.argmin(1)] == labels).mean() > 0.95
 
 
+def test_pca_keeps_what_it_says():
+    """An ellipsoid of known axes, turned and moved, comes back with its axes, their shares and the distances."""
+    scales = torch.tensor([5.0, 2.0, 0.5, 0.1])
+    x = torch.randn(400, 4, generator=torch.Generator().manual_seed(0))
+    x = torch.linalg.qr(x - x.mean(0)).Q * scales  # exactly these singular values
+    turn = torch.linalg.qr(rand(4, 4)).Q
+    places, shares = plots.pca(x @ turn + 7)
+    assert places.shape == (400, 2) and shares == pytest.approx((scales[:2] ** 2 / (scales**2).sum()).numpy(), rel=1e-4)
+    for axis in (0, 1):
+        sign = np.sign(places[:, axis] @ x[:, axis].numpy())
+        assert sign * places[:, axis] == pytest.approx(x[:, axis].numpy(), abs=1e-4)
+    again, _ = plots.pca(x @ turn + 7)
+    assert np.array_equal(places, again)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1.0, 1e25])
+def test_pca_takes_any_scale(scale):
+    places, shares = plots.pca(scale * rand(30, 5))
+    expected, same = plots.pca(rand(30, 5).double())
+    assert shares == pytest.approx(same, rel=1e-3) and places / scale == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (2, 5), (7, 1), (1, 1), (3, 2)])
+def test_pca_takes_few_points_and_one_dimension(shape):
+    places, shares = plots.pca(rand(*shape))
+    assert places.shape == (shape[0], 2) and np.isfinite(places).all() and (shape[0] > 1) == (shares.sum() > 0.99)
+
+
+def test_pca_of_one_place_is_one_place():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for features in (torch.zeros(20, 4), torch.full((20, 4), 0.3)):
+            places, shares = plots.pca(features)
+            assert not places.any() and not shares.any()
+
+
+def test_pca_of_many_pixels_is_repeatable():
+    features = rand(700, 1200) * torch.linspace(3, 0, 1200)  # scikit-learn draws random numbers here
+    first, shares = plots.pca(features)
+    assert np.array_equal(first, plots.pca(features)[0])
+    spectrum = torch.linalg.svdvals((features - features.mean(0)).double()).square()
+    assert shares == pytest.approx((spectrum[:2] / spectrum.sum()).numpy(), rel=0.05)
+
+
+@pytest.mark.parametrize("method", [plots.tsne, plots.pca])
+@pytest.mark.parametrize(
+    ("features", "words"),
+    [
+        (torch.tensor([[1.0, float("inf")], [0, 1]]), "expected finite numbers, got NaN or infinity"),
+        (rand(5), r"expected a tensor \[N, D\], N and D > 0, got \[5\]"),
+        (rand(0, 5), r"got \[0, 5\]"),
+        ([[1.0, 2.0]], r"expected a tensor \[N, D\]"),
+    ],
+)
+def test_maps_refuse_what_is_no_matrix_of_numbers(method, features, words):
+    with pytest.raises(ValueError, match=words):
+        method(features)
+
+
+# --- heat maps --------------------------------------------------------------------------------------------
+
+
+def test_similarities_are_colours_from_minus_one_to_one():
+    values = cosines(5, 9)
+    ax, bar = plots.similarity_heatmap(values).figure.axes
+    (image,) = ax.images
+    assert np.allclose(image.get_array(), values) and image.get_clim() == (-1, 1)
+    assert bar.get_ylabel() == "cosine similarity"
+    assert [t.get_text() for t in bar.get_yticklabels()] == ["−1.0", "−0.5", "0.0", "0.5", "1.0"]
+    cells = {t.get_position(): t.get_text() for t in ax.texts}
+    assert cells == {(j, i): f"{values[i, j]:z.2f}" for i in range(5) for j in range(9)}
+    assert [t.get_text() for t in ax.get_yticklabels()] == [str(i) for i in range(5)]
+
+
+def test_numbers_in_cells_can_be_read_and_only_small_maps_have_them():
+    ax = plots.similarity_heatmap(torch.tensor([[-1.0, -0.5, 0.0, 0.5, 1.0]])).figure.axes[0]
+    for text, value in zip(ax.texts, (-1, -0.5, 0, 0.5, 1), strict=True):
+        light = [lab(color, "all three cones")[0] for color in (text.get_color(), ax.images[0].to_rgba(value)[:3])]
+        assert abs(light[0] - light[1]) > 35
+    assert len(plots.similarity_heatmap(cosines(12)).figure.axes[0].texts) == 144
+    assert not plots.similarity_heatmap(cosines(2, 13)).figure.axes[0].texts
+
+
+def test_names_stand_at_their_rows_and_columns():
+    picture = plots.similarity_heatmap(cosines(2, 3), rows=["ant", "bee"], columns=["one", "two", LONG[1]])
+    ax = picture.figure.axes[0]
+    assert [(t.get_position()[1], t.get_text()) for t in ax.get_yticklabels()] == [(0, "ant"), (1, "bee")]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["one", "two", "a medium purple striped…"]
+    assert {t.get_rotation() for t in ax.get_xticklabels()} == {90}
+    picture = plots.similarity_heatmap(cosines(41), rows=[*LONG, "one more"])
+    assert not any("name" in text.get_text() for text in texts_of(picture))
+
+
+def test_positives_are_outlined_and_told():
+    values = torch.tensor([[0.9, 0.2, -0.2], [0.6, 0.8, 0.1]])
+    positives = torch.tensor([[True, False, False], [False, False, True]])
+    picture = plots.similarity_heatmap(values, positives=positives)
+    assert [patch.get_xy() for patch in picture.figure.axes[0].patches] == [(-0.5, -0.5), (1.5, 0.5)]
+    assert picture.alt == (
+        "Heat map of 2 × 3 similarities, from -0.20 to 0.90, on average 0.40. Positives (outlined) average 0.50, the "
+        "others 0.35; highest of the others: 0.80 in row 1, column 1."
+    )
+    assert plots.similarity_heatmap(values).alt == picture.alt.split(" Positives")[0]
+    named = plots.similarity_heatmap(values, rows=["ant", "bee"], columns=["x", "y", "z"], positives=positives)
+    assert named.alt == picture.alt.replace("row 1, column 1", "row bee, column y")
+    for mask in (torch.zeros(2, 3), torch.ones(2, 3)):
+        assert "Positives" not in plots.similarity_heatmap(values, positives=mask.bool()).alt
+    large = plots.similarity_heatmap(cosines(65), positives=torch.eye(65).bool())
+    assert not large.figure.axes[0].patches and "Positives average" in large.alt and "outlined" not in large.alt
+    assert len(plots.similarity_heatmap(cosines(64), positives=torch.eye(64).bool()).figure.axes[0].patches) == 64
+
+
+def test_cells_without_a_number_are_left_out():
+    values = torch.tensor([[float("nan"), 0.5], [-0.1, float("nan")]])
+    picture = plots.similarity_heatmap(values, positives=torch.tensor([[False, True], [False, False]]))
+    assert [t.get_text() for t in picture.figure.axes[0].texts] == ["", "0.50", "-0.10", ""]
+    assert picture.alt == ("Heat map of 2 × 2 similarities, from -0.10 to 0.50, on average 0.20. Positives (outlined) "
+                           "average 0.50, the others -0.10; highest of the others: -0.10 in row 1, "
+                           "column 0.")  # fmt: skip
+
+
+def test_confusion_shows_counts_on_shares_of_the_true_class():
+    matrix = torch.tensor([[8, 2, 0], [1, 4, 0], [0, 0, 0]])
+    picture = plots.confusion(matrix, ["ant", "bee", "cow"])
+    ax = picture.figure.axes[0]
+    assert np.allclose(ax.images[0].get_array(), [[0.8, 0.2, 0], [0.2, 0.8, 0], [0, 0, 0]])
+    assert {t.get_position(): t.get_text() for t in ax.texts} == {
+        (j, i): str(matrix[i, j].item()) for i in range(3) for j in range(3)
+    }
+    assert (ax.get_ylabel(), ax.get_xlabel()) == ("true", "taken for")
+    assert picture.alt == ("Confusion matrix of 15 pictures in 3 classes: 80.0% right. Most often ant is taken "
+                           "for bee, 2 times.")  # fmt: skip
+    assert plots.confusion(torch.eye(2), ["a", "b"]).alt == "Confusion matrix of 2 pictures in 2 classes: 100.0% right."
+
+
+# --- intervals --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("log_x", [False, True])
+def test_lines_and_bands_are_the_rows(log_x):
+    table = {"probe": rising(0.4)[::-1], "from scratch": rising(0.2)}  # in any order
+    ax = plots.interval_curves(table, log_x=log_x, xlabel="labels", ylabel="kNN").figure.axes[0]
+    assert (ax.get_xscale(), ax.get_xlabel(), ax.get_ylabel()) == ("log" if log_x else "linear", "labels", "kNN")
+    lines = [line for line in ax.lines if line.get_label() in table]
+    for line, rows in zip(lines, table.values(), strict=True):
+        assert np.array_equal(line.get_xydata(), np.array(sorted(rows))[:, :2])
+    bands = [collection for collection in ax.collections if len(collection.get_paths()[0]) > 4]
+    for line, band, rows in zip(lines, bands, table.values(), strict=True):
+        corners = {(x, y) for x, y in band.get_paths()[0].vertices.round(6)}
+        assert {(x, round(y, 6)) for x, _, *ends in rows for y in ends} <= corners
+        assert line.get_color() and to_rgb(line.get_color()) == pytest.approx(tuple(band.get_facecolor()[0][:3]))
+    assert len({line.get_marker() for line in lines}) == len({line.get_linestyle() for line in lines}) == 2
+    if log_x:
+        assert [t.get_text() for t in ax.get_xticklabels()] == ["1", "5", "20", "100"]
+
+
+def test_lines_are_named_where_they_end_in_their_order_and_sign():
+    table = {"low": rising(0.1), "high": rising(0.5), "near": rising(0.495)}
+    picture = plots.interval_curves(table)
+    ax = picture.figure.axes[0]
+    boxes = texts_of(picture)
+    names = {t.get_text(): boxes[t].y0 for t in ax.texts}
+    assert list(names) == ["low 0.40", "high 0.80", "near 0.80"]
+    assert names["low 0.40"] < names["near 0.80"] < names["high 0.80"]
+    assert ax.texts[0].get_position()[1] == pytest.approx(0.4)
+    signs = [line for line in ax.lines if not line.get_clip_on()]
+    lines = [line for line in ax.lines if line.get_label() in table]
+    for sign, line, text in zip(signs, lines, ax.texts, strict=True):
+        assert (sign.get_marker(), sign.get_color()) == (line.get_marker(), line.get_color())
+        assert sign.get_ydata()[0] == text.get_position()[1]
+
+
+def test_the_words_tell_each_line():
+    assert plots.interval_curves({"probe": rising(0.4), "scratch": rising(0.2)}).alt == (
+        "Accuracy over labelled pictures a class, with intervals: probe from 0.40 at 1 to 0.70 at 100 (0.67 to 0.75); "
+        "scratch from 0.20 at 1 to 0.50 at 100 (0.47 to 0.55)."
+    )
+
+
+def test_histograms_are_shares_of_their_own():
+    positives, negatives = torch.tensor([[0.99, 0.51], [0.53, 1.0]]), torch.tensor([-1.0, 0.02])
+    picture = plots.similarity_histograms(positives, negatives)
+    ax = picture.figure.axes[0]
+    outlines = {patch.get_label(): patch for patch in ax.patches}
+    assert {patch.get_hatch() for patch in ax.patches} == {"////", ""}  # not told by colour alone
+    for name, high in (("positives", 0.5), ("negatives", 0.5)):
+        assert outlines[name].get_path().vertices[:, 1].max() == pytest.approx(high)
+    assert picture.alt == ("Two histograms of similarities: 2 negatives average -0.49 (standard deviation 0.51); 4 "
+                           "positives average 0.76 (standard deviation 0.24).")  # fmt: skip
+
+
+# --- bad input --------------------------------------------------------------------------------------------
+
+ROW = (1, 0.5, 0.4, 0.6)
+BAD = [
+    (lambda: plots.similarity_heatmap(cosines(3)[0]), r"similarities: expected a tensor \[N, M\], .* got \[3\]"),
+    (lambda: plots.similarity_heatmap(cosines(3)[:0]), r"got \[0, 3\]"),
+    (lambda: plots.similarity_heatmap([[1.0]]), "got list"),
+    (lambda: plots.similarity_heatmap(cosines(3) * 3), r"expected cosines in \[-1, 1\], and not NaN alone; normalize"),
+    (lambda: plots.similarity_heatmap(cosines(3) * float("nan")), "not NaN alone"),
+    (lambda: plots.similarity_heatmap(cosines(3), rows=["a"]), r"as many names .*, \[3, 3\], got 1 and 0"),
+    (lambda: plots.similarity_heatmap(cosines(3), columns=["a"]), "got 0 and 1"),
+    (lambda: plots.similarity_heatmap(cosines(3), positives=torch.eye(3)), "positives: expected bool .*float32"),
+    (lambda: plots.similarity_heatmap(cosines(3), positives=torch.eye(2).bool()), r"got torch.bool \[2, 2\]"),
+    (lambda: plots.similarity_heatmap(cosines(3), positives=[True]), "got <class 'list'>"),
+    (lambda: plots.confusion(torch.eye(3), ["a"]), r"matrix: expected as many names .*, \[3, 3\], got 1"),
+    (lambda: plots.confusion(torch.eye(3), []), "C names, got 0 names"),
+    (lambda: plots.confusion(-torch.eye(2), ["a", "b"]), "expected counts >= 0 .* counts from -1"),
+    (lambda: plots.confusion(rand(2, 3), ["a", "b"]), "as many names as rows and columns"),
+    (lambda: plots.interval_curves({}), "lines: expected at least one name with rows"),
+    (lambda: plots.interval_curves({"a": []}), r"a: expected rows \(x, mean, low, high\) of finite numbers, got \[\]"),
+    (lambda: plots.interval_curves({"a": [ROW[:3]]}), "a: expected rows"),
+    (lambda: plots.interval_curves({"a": [(1, float("nan"), 0, 1)]}), "a: expected rows .* of finite numbers"),
+    (lambda: plots.interval_curves({"a": [(1, 0.5, 0.6, 0.7)]}), "a: expected low <= mean <= high"),
+    (lambda: plots.interval_curves({"a": [(1, 0.5, 0.3, 0.4)]}), "a: expected low <= mean <= high"),
+    (lambda: plots.interval_curves({"a": [(0, 0.5, 0.4, 0.6)]}, log_x=True), "expected x > 0 on a log.*, got 0"),
+    (lambda: plots.similarity_histograms(torch.ones(0), cosines(2)), r"positives: expected cosines .* got 0 numbers"),
+    (lambda: plots.similarity_histograms(cosines(2), 9 * torch.ones(3)), r"negatives: .* got 3 numbers"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "words"), BAD)
+def test_bad_input_says_what_was_expected(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
 # --- colours ----------------------------------------------------------------------------------------------
 
 MACHADO = {  # Machado, Oliveira and Fernandes 2009, table 1, severity 1.0; on linear RGB
@@ -444,6 +712,19 @@ def test_the_first_six_colours_are_apart_for_every_vision(vision):
     distances = {pair: np.linalg.norm(seen[pair[0]] - seen[pair[1]]) for pair in itertools.combinations(seen, 2)}
     nearest = min(distances, key=distances.get)
     assert distances[nearest] > 15, (nearest, distances[nearest])
+
+
+@pytest.mark.parametrize("vision", MACHADO)
+@pytest.mark.parametrize(("name", "centre"), [("coolwarm", True), ("cividis", False)])
+def test_heat_maps_rise_evenly_for_every_vision(name, centre, vision):
+    """Steps of a similar size everywhere; lightness rises all the way, or up to the centre and falls again."""
+    seen = np.array([lab(matplotlib.colormaps[name](x)[:3], vision) for x in np.linspace(0, 1, 33)])
+    steps = np.linalg.norm(np.diff(seen, axis=0), axis=1)
+    assert steps.max() < (3 if centre else 4.5) * steps.min()
+    rises = np.diff(seen[:, 0])
+    assert (rises[:15] > 0).all() and ((rises[17:] < 0).all() if centre else (rises > 0).all())
+    if centre:
+        assert np.linalg.norm(seen[0] - seen[-1]) > 50  # -1 and 1 are never taken for each other
 
 
 def test_the_palette_is_eight_different_colours_with_more_markers():
