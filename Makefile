@@ -55,7 +55,7 @@ layers:
 	$(RUN) -c 'from importlinter.cli import lint_imports_command as main; main()' --no-cache
 
 unit:
-	$(RUN) -m pytest -q -m 'not browser and not slow'
+	$(RUN) -m pytest -q -n 2 --dist loadfile -m 'not browser and not slow'
 
 nbval:
 	$(RUN) -m pytest -q $(NBVAL) notebooks/[0-9]*.ipynb
