@@ -78,7 +78,10 @@ def _scaling(start: Tensor, length: Tensor, inputs: int, outputs: int, mirrored:
     if mirrored is not None:
         out = torch.where(mirrored, outputs - 1 - out, out)  # [N, outputs, 1]
     centre = start + (out + 0.5) * scale - 0.5  # [N, outputs, 1]
-    weights = (pixel - centre).abs_().div_(-scale.clamp(min=1)).add_(1).clamp_(min=0)  # [N, outputs, inputs]
+    if outputs >= inputs:  # nothing shrinks: a centre moved into the box sees two pixels of it and none outside
+        centre = torch.maximum(torch.minimum(centre, start + length - 1), start)
+        return (pixel - centre).abs_().neg_().add_(1).clamp_(min=0)  # [N, outputs, inputs]
+    weights = (pixel - centre).abs_().div_(-scale.clamp(min=1)).add_(1).clamp_(min=0)
     weights *= (pixel >= start) & (pixel < start + length)  # [N, 1, inputs]: nothing from outside the box
     return weights.div_(weights.sum(2, keepdim=True))
 
