@@ -5,7 +5,7 @@ SETUP = $(PYTHON) tools/setup_venv.py
 RUN = .venv/bin/python
 NBVAL = --nbval --nbval-current-env --nbval-cell-timeout=300
 
-.PHONY: help lab test check notebooks bench clean venv lint layers unit nbval browser
+.PHONY: help lab test check notebooks bench mutants clean venv lint layers unit nbval browser
 .NOTPARALLEL:
 
 help:  ## List what can be made
@@ -34,7 +34,12 @@ notebooks: venv  ## Run the lessons again, in place; LESSON=00 for one
 
 bench: venv  ## Measure against other libraries (installs them first)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	@for file in benchmarks/*.py; do echo "== $$file"; $(RUN) "$$file" || exit 1; done
+	@for file in $(filter-out benchmarks/measure.py,$(wildcard benchmarks/*.py)); do \
+	  echo "== $$file"; $(RUN) "$$file" || exit 1; done
+
+mutants: venv  ## Break the code in small ways: do tests notice? MODULE=moco for one
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mutants]'
+	$(RUN) tools/mutants.py $(MODULE)
 
 clean:  ## Remove .venv and what the tools left behind
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build clbook.egg-info

@@ -10,6 +10,7 @@ different thing: a colour shift shared by all is a constant, which batch-norm re
 papers' settings. `fast=True` takes steps that are close to torchvision's instead of equal.
 """
 
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -23,16 +24,25 @@ _BLOCK = 64  # pictures that share one order of the colour steps, and that fit a
 
 def to_float(images: Tensor) -> Tensor:
     """uint8 [N, C, H, W] to float32 in [0, 1]; float32 and float64 pass as they are, half precision becomes float32."""
-    if not isinstance(images, Tensor):
-        raise TypeError(f"images: expected a tensor [N, C, H, W], got {type(images).__name__}")
-    if images.ndim != 4 or 0 in images.shape:
-        raise ValueError(f"images: expected a batch [N, C, H, W] with no empty side, got {list(images.shape)}")
+    _check_batch(images)
     if images.dtype == torch.uint8:
         return images.float().div_(255)
-    if not images.is_floating_point():
-        raise TypeError(f"images: expected uint8 in 0..255 or float in [0, 1], got {images.dtype}")
     # Half precision holds neither a pixel's place nor a hue well enough.
     return images if images.dtype == torch.float64 else images.float()
+
+
+def check_pictures(images: Tensor) -> None:
+    """Refuse what is no batch of pictures, and on the CPU float pictures outside [0, 1] (NaN among them).
+
+    Views, `evaluation.encode` and `training.fit` ask this once, for all the steps that follow. On a GPU a look at the
+    values would make every step wait.
+    """
+    _check_batch(images)
+    if images.is_floating_point() and images.device.type == "cpu":
+        low, high = (value.item() for value in images.detach().aminmax())
+        if not (low >= -1e-3 and high <= 1 + 1e-3):  # NaN fails too
+            raise ValueError(f"images: expected float values in [0, 1], got {low:g} to {high:g}. Divide by 255, or pass"
+                             " uint8; a normalization belongs into the encoder, as its first layer")  # fmt: skip
 
 
 def resized_crop(images: Tensor, boxes: Tensor, size: int, flips: Tensor | None = None) -> Tensor:
@@ -53,14 +63,8 @@ def resized_crop(images: Tensor, boxes: Tensor, size: int, flips: Tensor | None 
     """
     images = to_float(images)
     n, c, h, w = images.shape
-    if boxes.shape != (n, 4):
-        raise ValueError(f"boxes: expected [{n}, 4] (top, left, height, width), got {list(boxes.shape)}")
+    top, left, height, width = _inner_boxes(boxes, images)  # [N] each
     _check_size(size)
-    top, left, height, width = boxes.to(images.device, images.dtype).unbind(1)  # [N] each
-    inside = (top >= 0) & (left >= 0) & (height >= 1) & (width >= 1) & (top + height <= h) & (left + width <= w)
-    if images.device.type == "cpu" and not inside.all():  # on a GPU the check would make every step wait
-        i = int(inside.int().argmin())
-        raise ValueError(f"boxes: expected top, left, height, width inside {h} x {w}, got {boxes[i].tolist()}, row {i}")
     mirrored = None if flips is None else _chosen(flips, images)[:, 0]  # [N, 1, 1]
     rows = _scaling(top, height, h, size)  # [N, size, H]
     columns = _scaling(left, width, w, size, mirrored)  # [N, size, W]
@@ -130,6 +134,7 @@ def horizontal_flip(images: Tensor, flips: Tensor) -> Tensor:
 
 def random_horizontal_flip(images: Tensor, p: float = 0.5, *, generator: torch.Generator | None = None) -> Tensor:
     """Mirror each picture left to right with probability p."""
+    images = to_float(images)
     return horizontal_flip(images, _chance(images, p, generator))
 
 
@@ -144,6 +149,7 @@ def rotate(images: Tensor, degrees: Tensor | float) -> Tensor:
     """
     images = to_float(images)
     n, _, h, w = images.shape
+    _check_values("degrees", degrees, "a finite number", torch.isfinite)
     angle = torch.deg2rad(_per_image(degrees, images)).reshape(-1).expand(n)
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     # From places of the result to places of the picture, both from -1 to 1, which is not the same length along x and y.
@@ -172,6 +178,7 @@ def rgb_to_gray(images: Tensor) -> Tensor:
 def adjust_brightness(images: Tensor, factor: Tensor | float) -> Tensor:
     """Multiply by `factor` >= 0: 0 is black, 1 the original."""
     images = to_float(images)
+    _check_factor("factor", factor)
     return (images * _per_image(factor, images)).clamp_(0, 1)
 
 
@@ -187,6 +194,7 @@ def adjust_saturation(images: Tensor, factor: Tensor | float) -> Tensor:
 
 def _blend(images: Tensor, other: Tensor, factor: Tensor | float) -> Tensor:
     images = to_float(images)
+    _check_factor("factor", factor)
     return torch.lerp(other, images, _per_image(factor, images)).clamp_(0, 1)
 
 
@@ -197,6 +205,8 @@ def adjust_hue(images: Tensor, shift: Tensor | float) -> Tensor:
     a channel is V - C * clamp(2 - 6 |x|, 0, 1), x = h + 1/2, 1/6 or -1/6, less the nearest whole number.
     """
     images = _to_rgb(images)
+    shift = _per_image(_as_tensor("shift", shift), images)
+    _check_shift("shift", shift)
     r, g, b = images.unbind(1)  # [N, H, W]
     value = torch.maximum(torch.maximum(r, g), b)
     chroma = value - torch.minimum(torch.minimum(r, g), b)
@@ -206,7 +216,7 @@ def adjust_hue(images: Tensor, shift: Tensor | float) -> Tensor:
     hue = torch.lerp(g - b, (b - r).add_(chroma, alpha=2), not_red)  # in sixths of a turn, times C
     hue = torch.lerp(hue, (r - g).add_(chroma, alpha=4), blue)
     hue = hue / chroma.clamp(min=1e-8).mul_(6)  # in turns; where C is 0 it does not matter
-    hue = hue.add_(_per_image(shift, images)[:, 0])
+    hue = hue.add_(shift[:, 0])
     x = hue[:, None] + torch.tensor([3.0, 1.0, -1.0], device=hue.device, dtype=hue.dtype).div_(6).view(3, 1, 1)
     x = x.sub_(x.round()).abs_().mul_(-6).add_(2).clamp_(0, 1)  # [N, 3, H, W]
     return torch.addcmul(value[:, None], chroma[:, None], x, value=-1)
@@ -229,7 +239,7 @@ def color_jitter(images: Tensor, *, brightness: float = 0.4, contrast: float = 0
         (adjust_hue, hue, -hue, hue),
     ) if x]  # fmt: skip
     chosen = _chance(images, p, generator)
-    device = generator.device if generator else None
+    device = _home(generator, None)
     blocks = []
     for start in range(0, n, _BLOCK):
         rows = slice(start, start + _BLOCK)
@@ -338,7 +348,7 @@ def gaussian_noise(images: Tensor, std: Tensor | float = 0.1, *, generator: torc
     """
     images = to_float(images)
     _check_values("std", std, "a finite number >= 0", lambda v: (v >= 0) & (v < torch.inf))
-    device = generator.device if generator else images.device
+    device = _home(generator, images.device)
     noise = torch.randn(images.shape, generator=generator, device=device, dtype=images.dtype).to(images.device)
     return torch.addcmul(images, noise, _per_image(std, images)).clamp_(0, 1)
 
@@ -365,8 +375,8 @@ def cutout(images: Tensor, boxes: Tensor, fill: float = 0.0) -> Tensor:
     h, w = images.shape[2:]
     _check_boxes(boxes, images)
     _check_values("boxes", boxes[:, 2:], "heights and widths of at least 0", lambda v: v >= 0)
-    if not 0 <= fill <= 1:
-        raise ValueError(f"fill: expected a number from 0 to 1, got {fill}")
+    if not _is_number(fill) or not 0 <= fill <= 1:
+        raise ValueError(f"fill: expected a number from 0 to 1, got {fill!r}")
     top, left, height, width = boxes.to(images.device)[:, :, None].unbind(1)  # [N, 1] each
     y, x = torch.arange(h, device=images.device), torch.arange(w, device=images.device)
     rows, columns = (y >= top) & (y < top + height), (x >= left) & (x < left + width)  # [N, H], [N, W]
@@ -456,10 +466,7 @@ def color_matrix(brightness: Tensor | float = 1.0, contrast: Tensor | float = 1.
     """
     values = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
     for name, value in values.items():
-        if name == "hue":
-            _check_values(name, value, "a shift from -0.5 to 0.5", lambda v: v.abs() <= 0.5)
-        else:
-            _check_values(name, value, "a finite factor >= 0", lambda v: (v >= 0) & (v < torch.inf))
+        (_check_shift if name == "hue" else _check_factor)(name, value)
     device = next((v.device for v in values.values() if isinstance(v, Tensor)), None)
     factors = [torch.as_tensor(v, device=device).reshape(-1, 1, 1) for v in values.values()]  # [N, 1, 1] or [1, 1, 1]
     if len({len(factor) for factor in factors} - {1}) > 1:
@@ -557,6 +564,10 @@ class View:
 
     def one(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """One view of each picture."""
+        check_pictures(images)
+        return self._one(to_float(images), generator)
+
+    def _one(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
         view = self._color(self._crop(images, generator), generator)
         if self.blur:
             view = random_gaussian_blur(view, self.blur, sigma=self.blur_sigma, generator=generator)
@@ -601,8 +612,9 @@ class TwoViews(View):
             raise TypeError(f"second: expected a View or None, got {type(self.second).__name__}")
 
     def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        check_pictures(images)
         images = to_float(images)
-        return self.one(images, generator), (self.second or self).one(images, generator)
+        return self._one(images, generator), (self.second or self)._one(images, generator)
 
 
 @dataclass(frozen=True)
@@ -629,8 +641,9 @@ class MultiCrop:
             raise ValueError(f"n_small: expected an integer of at least 0, got {self.n_small!r}")
 
     def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> list[Tensor]:
+        check_pictures(images)
         images = to_float(images)
-        return [view.one(images, generator) for view in [self.large] * self.n_large + [self.small] * self.n_small]
+        return [view._one(images, generator) for view in [self.large] * self.n_large + [self.small] * self.n_small]
 
 
 # --- presets, named after their papers ------------------------------------------------------------------
@@ -679,8 +692,18 @@ def _is_small(size: int) -> bool:
 
 def _rand(shape: tuple[int, ...], images: Tensor, generator: torch.Generator | None) -> Tensor:
     """Uniform numbers, drawn where the generator lives and moved to where the pictures are."""
-    device = generator.device if generator else images.device
+    device = _home(generator, images.device)
     return torch.rand(shape, generator=generator, device=device).to(images.device)
+
+
+def _home(generator: torch.Generator | None, otherwise: torch.device | None) -> torch.device | None:
+    """Where random numbers are drawn."""
+    if generator is None:
+        return otherwise
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator: expected a torch.Generator or None, got {type(generator).__name__}. "
+                        "Make one of a seed: torch.Generator().manual_seed(0)")  # fmt: skip
+    return generator.device
 
 
 def _chance(images: Tensor, p: float, generator: torch.Generator | None) -> Tensor:
@@ -691,7 +714,7 @@ def _chance(images: Tensor, p: float, generator: torch.Generator | None) -> Tens
 
 def _per_image(value: Tensor | float, images: Tensor) -> Tensor:
     """A number or [N] to a tensor that broadcasts over [N, C, H, W]."""
-    value = torch.as_tensor(value, device=images.device)
+    value = _as_tensor("parameter", value).to(images.device)
     if value.ndim and value.shape != images.shape[:1]:
         raise ValueError(f"expected a number or one for each of {len(images)} pictures, got {list(value.shape)}")
     return (value if value.dtype == torch.bool else value.to(images.dtype)).reshape(-1, 1, 1, 1)
@@ -704,6 +727,15 @@ def _chosen(which: Tensor, images: Tensor) -> Tensor:
     return _per_image(which, images)
 
 
+def _check_batch(images: Tensor) -> None:
+    if not isinstance(images, Tensor):
+        raise TypeError(f"images: expected a tensor [N, C, H, W], got {type(images).__name__}")
+    if images.ndim != 4 or 0 in images.shape:
+        raise ValueError(f"images: expected a batch [N, C, H, W] with no empty side, got {list(images.shape)}")
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise TypeError(f"images: expected uint8 in 0..255 or float in [0, 1], got {images.dtype}")
+
+
 def _to_rgb(images: Tensor) -> Tensor:
     images = to_float(images)
     if images.shape[1] != 3:
@@ -712,7 +744,7 @@ def _to_rgb(images: Tensor) -> Tensor:
 
 
 def _check_size(size: int) -> None:
-    if not isinstance(size, int) or size < 1:
+    if not _is_count(size):
         raise ValueError(f"size: expected an integer of at least 1, got {size!r}")
 
 
@@ -737,28 +769,48 @@ def _inner_boxes(boxes: Tensor, images: Tensor) -> tuple[Tensor, ...]:
 
 
 def _check_probability(name: str, p: float) -> None:
-    if not 0 <= p <= 1:
-        raise ValueError(f"{name}: expected a probability from 0 to 1, got {p}")
+    if not _is_number(p) or not 0 <= p <= 1:
+        raise ValueError(f"{name}: expected a probability from 0 to 1, got {p!r}")
 
 
 def _check_range(name: str, bounds: tuple[float, float], most: float) -> None:
-    if not 0 < bounds[0] <= bounds[1] <= most:
-        raise ValueError(f"{name}: expected 0 < low <= high <= {most}, got {bounds}")
+    pair = isinstance(bounds, tuple | list) and len(bounds) == 2 and all(map(_is_number, bounds))
+    if not pair or not 0 < bounds[0] <= bounds[1] <= most or bounds[1] == float("inf"):
+        raise ValueError(f"{name}: expected 0 < low <= high {'<' if most > 1 else '<='} {most}, got {bounds!r}")
 
 
 def _check_strengths(**strengths: float) -> None:
     for name, strength in strengths.items():
-        most = 0.5 if name == "hue" else float("inf")
-        if not 0 <= strength <= most:
-            raise ValueError(f"{name}: expected a strength from 0 to {most}, got {strength}")
+        most = 0.5 if name == "hue" else torch.inf
+        if not _is_number(strength) or not 0 <= strength <= most or strength == torch.inf:
+            end = most if name == "hue" else "any finite number"
+            raise ValueError(f"{name}: expected a strength from 0 to {end}, got {strength!r}")
 
 
 def _is_count(value: int, least: int = 1) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
+def _is_number(value: float) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _check_factor(name: str, value: Tensor | float) -> None:
+    _check_values(name, value, "a finite factor >= 0", lambda v: (v >= 0) & (v < torch.inf))
+
+
+def _check_shift(name: str, value: Tensor | float) -> None:
+    _check_values(name, value, "a shift from -0.5 to 0.5", lambda v: v.abs() <= 0.5)
+
+
+def _as_tensor(name: str, value: Tensor | float) -> Tensor:
+    if not isinstance(value, Tensor | numbers.Real):
+        raise TypeError(f"{name}: expected a number or a tensor [N], got {type(value).__name__}")
+    return torch.as_tensor(value)
+
+
 def _check_values(name: str, value: Tensor | float, expected: str, good: Callable[[Tensor], Tensor]) -> None:
     """Check a number or a tensor, unless that would make a GPU wait."""
-    value = torch.as_tensor(value)
+    value = _as_tensor(name, value)
     if value.device.type == "cpu" and not good(value).all():
         raise ValueError(f"{name}: expected {expected}, got {value[~good(value)].flatten()[0].item():g}")

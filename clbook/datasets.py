@@ -70,13 +70,26 @@ class ImageSet:
 
     def subset(self, index: Sequence[int] | Tensor) -> "ImageSet":
         """The pictures at `index` ([M] integers, or a mask [N] bool), with all that belongs to them."""
-        index = torch.as_tensor(index)
+        index = _check_index(index, len(self))
         index = index.nonzero()[:, 0] if index.dtype == torch.bool else index.long()
         pick = {f.name: _rows(getattr(self, f.name), index) for f in fields(self) if f.name in _PER_IMAGE}
         return replace(self, **pick)
 
 
 _PER_IMAGE = ("images", "labels", "factors", "masks", "boxes", "captions", "files")
+
+
+def _check_index(index: Sequence[int] | Tensor, n: int) -> Tensor:
+    if not isinstance(index, Tensor | np.ndarray | Sequence) or isinstance(index, str):
+        raise TypeError(f"index: expected integers [M], or a mask [{n}] of bool, got {type(index).__name__}")
+    index = torch.as_tensor(index)
+    if index.is_floating_point() and index.numel():  # an empty list makes a tensor of floats
+        raise TypeError(f"index: expected integers [M], or a mask [{n}] of bool, got {index.dtype}")
+    if index.ndim != 1 or (index.dtype == torch.bool and len(index) != n):
+        raise ValueError(f"index: expected integers [M], or a mask [{n}] of bool, got {index.dtype} {[*index.shape]}")
+    if index.dtype != torch.bool and index.numel() and not -n <= index.min() <= index.max() < n:
+        raise ValueError(f"index: expected rows of {n} pictures, got {index.min()} to {index.max()}")
+    return index
 
 
 def _rows(value, index: Tensor):
@@ -94,6 +107,7 @@ def available() -> tuple[str, ...]:
 
 def downloads(root: str | Path | None = None) -> dict[str, bool]:
     """The names that are downloaded the first time, and whether they are there already; `root` as for `load`."""
+    _check_root(root)
     return {name: (_data_root(root) / source.folder).is_dir() for name, source in _DOWNLOADS.items()}
 
 
@@ -134,17 +148,23 @@ def load(name: str, split: str = "train", *, n: int | None = None, seed: int = 0
     for what, value, least in (("n", n, 1), ("image_size", image_size, 8), ("seed", seed, 0)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
             raise ValueError(f"{what}: expected an integer of at least {least}, got {value!r}")
+    _check_root(root)
+    if not isinstance(name, str) or not (name in _LOADERS or name in _DOWNLOADS or name.startswith("folder:")):
+        choices = ", ".join(available())
+        raise ValueError(f"data set: expected one of {choices}; got {name!r}{_nearest(name, available()[:-1])}")
     size = image_size or DEFAULT_SIZE
-    if isinstance(name, str) and name.startswith("folder:"):
+    if name.startswith("folder:"):
         path = Path(root or ".").expanduser() / Path(name.removeprefix("folder:")).expanduser()
         return _load_folder(path, split, n, seed, size)
     if name in _DOWNLOADS:
         loader = _load_pets if name == "pets" else _load_tensors
         return loader(name, split, n, seed, size, _data_root(root))
-    if name not in _LOADERS:
-        choices = ", ".join(available())
-        raise ValueError(f"data set: expected one of {choices}; got {name!r}{_nearest(name, available()[:-1])}")
     return _LOADERS[name](split, n, seed, size)
+
+
+def _check_root(root: str | Path | None) -> None:
+    if root is not None and not isinstance(root, str | os.PathLike):
+        raise TypeError(f"root: expected a folder's path or None, got {type(root).__name__}")
 
 
 def _cache_folder() -> Path:

@@ -8,7 +8,7 @@ import copy
 import math
 import numbers
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clbook.augmentations import to_float
+from clbook.augmentations import check_pictures, to_float
 from clbook.datasets import ImageSet
 from clbook.models import evaluating, feature_dim
 
@@ -35,12 +35,16 @@ def encode(encoder: nn.Module | None, images: Tensor, *, batch_size: int = 500) 
 
     Returns:
         [N, D] float32 on the CPU.
+
+    Raises:
+        ValueError: no batch [N, C, H, W]; float pictures that aren't in [0, 1], NaN among them (on the CPU).
+        TypeError: pictures of another kind, an encoder that isn't a module.
     """
     _check_count("batch_size", batch_size)
+    check_pictures(images)
     if encoder is None:
         return to_float(images).flatten(1).float().cpu()
-    if not isinstance(images, Tensor):
-        raise TypeError(f"images: expected a tensor [N, C, H, W], got {type(images).__name__}")
+    _check_encoder(encoder)
     device = _device(encoder)
     with evaluating(encoder):
         return torch.cat([encoder(to_float(batch.to(device))).float().cpu() for batch in images.split(batch_size)])
@@ -103,13 +107,14 @@ def knn_score(
         factor: what to name, one of the sets' categorical `factors`, such as "color"; their labels unless told.
     """
     for s in (bank, queries):
+        _check_image_set(s)
         if factor is None:
             _check_has_labels(s)
         elif factor not in s.factors:
             raise ValueError(f"factor: expected one of {', '.join(s.factors) or '(none)'} for {s.name}, got {factor!r}")
     target = [s.labels if factor is None else s.factors[factor] for s in (bank, queries)]
     features = [encode(encoder, s.images) for s in (bank, queries)]
-    return knn_accuracy(features[0], target[0], features[1], target[1], k=min(k, len(bank)))
+    return knn_accuracy(features[0], target[0], features[1], target[1], k=min(k, len(bank)) if _is_count(k) else k)
 
 
 def recall_at_k(queries: Tensor, labels: Tensor, ks: Sequence[int] = (1, 5, 10), *, bank: Tensor | None = None,
@@ -138,7 +143,7 @@ def recall_at_k(queries: Tensor, labels: Tensor, ks: Sequence[int] = (1, 5, 10),
         bank, bank_labels = queries, labels
     _check_labelled("bank", bank, bank_labels)
     _check_like_the_bank(bank, queries)
-    ks, most = list(ks), len(bank) - others
+    ks, most = _listed("ks", ks), len(bank) - others
     if not ks or not all(_is_count(k) and k <= most for k in ks):
         raise ValueError(f"ks: expected integers from 1 to {most}, the pictures that can be found, got {ks}")
     rows = torch.cat([rows for _, rows in _neighbours(bank, queries, max(ks), others=others)])  # [N, k]
@@ -276,14 +281,14 @@ def fine_tune(encoder: nn.Module, train: ImageSet, val: ImageSet, test: ImageSet
         ValueError: pictures without labels, fewer than 2 pictures or classes to learn, numbers out of range.
         TypeError: an encoder that isn't a module.
     """
-    if not isinstance(encoder, nn.Module):
-        raise TypeError(f"encoder: expected a module [N, 3, H, W] to [N, D], got {type(encoder).__name__}")
+    _check_encoder(encoder)
     for s in (train, val) if test is None else (train, val, test):
         _check_has_labels(s)
     _check_classes(train.labels)
     for name, count in (("steps", steps), ("evaluations", evaluations), ("batch_size", batch_size)):
         _check_count(name, count)
     learning_rates = _positive_numbers("learning_rates", learning_rates)
+    _check_positive("weight_decay", weight_decay, or_zero=True)
     device = _device(encoder)
     marks = {-(-steps * (i + 1) // evaluations) for i in range(evaluations)}
     history, best, state = [], None, None
@@ -387,7 +392,9 @@ def label_efficiency(
     Raises:
         ValueError: no method, budget or fewer than 2 seeds, a budget larger than a class, an accuracy outside [0, 1].
     """
-    budgets, seeds = list(budgets), list(seeds)
+    if not isinstance(methods, Mapping):
+        raise TypeError(f"methods: expected a dict of functions by name, got {type(methods).__name__}")
+    budgets, seeds = _listed("budgets", budgets), _listed("seeds", seeds)
     if not methods or not budgets or len(set(seeds)) < max(2, len(seeds)):
         raise ValueError(f"expected at least 1 method, 1 budget and 2 different seeds, got {len(methods)} methods, "
                          f"budgets {budgets}, seeds {seeds}")  # fmt: skip
@@ -648,9 +655,21 @@ def _check_splits(splits: Mapping[str, tuple[Tensor, Tensor]]) -> None:
     _check_classes(splits["train"][1])
 
 
+def _check_encoder(encoder: nn.Module) -> None:
+    if not isinstance(encoder, nn.Module):
+        raise TypeError(f"encoder: expected a module [N, 3, H, W] to [N, D], got {type(encoder).__name__}")
+
+
+def _check_image_set(images: ImageSet) -> None:
+    if not isinstance(images, ImageSet):
+        raise TypeError(f"pictures: expected an ImageSet, as datasets.load gives it, got {type(images).__name__}")
+
+
 def _check_has_labels(images: ImageSet) -> None:
+    _check_image_set(images)
     if images.labels is None:
-        raise ValueError(f"expected pictures with labels; {images.name} has none, so there is nothing to compare with")
+        raise ValueError(f"expected pictures with labels; {images.name} has none, so there is nothing to compare with "
+                         "(got labels=None)")  # fmt: skip
 
 
 def _check_classes(labels: Tensor) -> None:
@@ -667,15 +686,22 @@ def _check_count(name: str, value: int) -> None:
         raise ValueError(f"{name}: expected an integer of at least 1, got {value!r}")
 
 
-def _check_positive(name: str, value: float) -> None:
+def _check_positive(name: str, value: float, *, or_zero: bool = False) -> None:
+    sign = ">=" if or_zero else ">"
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        raise TypeError(f"{name}: expected a plain number > 0, got a {type(value).__name__}")
-    if not value > 0:
-        raise ValueError(f"{name}: expected a number > 0, got {value}")
+        raise TypeError(f"{name}: expected a plain number {sign} 0, got a {type(value).__name__}")
+    if not (value > 0 or (or_zero and value == 0)):
+        raise ValueError(f"{name}: expected a number {sign} 0, got {value}")
+
+
+def _listed(name: str, values: Sequence) -> list:
+    if not isinstance(values, Iterable):
+        raise TypeError(f"{name}: expected several numbers, got {values!r}; put it in a list: [{values!r}]")
+    return list(values)
 
 
 def _positive_numbers(name: str, values: Sequence[float]) -> list[float]:
-    values = list(values)
+    values = _listed(name, values)
     if not values:
         raise ValueError(f"{name}: expected at least one number > 0, got none")
     for value in values:

@@ -3,7 +3,7 @@
 import math
 import numbers
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -251,7 +251,8 @@ def _full_precision(device: torch.device):
     try:
         for backend, _ in coarse:
             backend.fp32_precision = "ieee"
-        with torch.autocast(device.type, enabled=False):
+        has_autocast = torch.amp.is_autocast_available(device.type)
+        with torch.autocast(device.type, enabled=False) if has_autocast else nullcontext():
             yield
     finally:
         for backend, precision in coarse:
@@ -486,7 +487,7 @@ def _check_labels(labels: Tensor, rows: Tensor) -> None:
 
 
 def _check_options(temperature: float, chunk_size: int | None) -> None:
-    if not isinstance(temperature, numbers.Real):
+    if not isinstance(temperature, numbers.Real) or isinstance(temperature, bool):
         raise TypeError(f"temperature: expected a plain number > 0, got a {type(temperature).__name__}")
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature: expected a number > 0 (0.05 to 0.5 is usual), got {temperature}")
@@ -495,7 +496,7 @@ def _check_options(temperature: float, chunk_size: int | None) -> None:
 
 
 def _check_margin(margin: float) -> None:
-    if not isinstance(margin, numbers.Real):
+    if not isinstance(margin, numbers.Real) or isinstance(margin, bool):
         raise TypeError(f"margin: expected a plain number >= 0, got a {type(margin).__name__}")
     if not 0 <= margin < math.inf:
         raise ValueError(f"margin: expected a number >= 0 (0.2 is usual), got {margin}")

@@ -1,5 +1,7 @@
 """Ways to train an encoder without labels, one small class each: `loss(views)` and `after_step()`."""
 
+import numbers
+
 import torch
 from torch import Tensor, nn
 
@@ -19,12 +21,20 @@ class SimCLR(nn.Module):
 
     def __init__(self, encoder: nn.Module, *, temperature: float = 0.2, out_dim: int = 128):
         super().__init__()
+        if not isinstance(temperature, numbers.Real) or isinstance(temperature, bool) or not temperature > 0:
+            raise ValueError(f"temperature: expected a number > 0 (0.05 to 0.5 is usual), got {temperature!r}")
         self.encoder = encoder
         self.head = ProjectionHead(feature_dim(encoder), out_dim=out_dim)
         self.temperature = temperature
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """NT-Xent of a batch of pairs, two tensors [N, 3, H, W]: a scalar."""
+        if not isinstance(views, tuple | list) or len(views) != 2 or not all(isinstance(v, Tensor) for v in views):
+            raise TypeError(f"views: expected a pair of tensors [N, 3, H, W], got {type(views).__name__}")
+        for view in views:
+            if view.ndim != 4 or not view.is_floating_point() or view.device != views[0].device:
+                raise ValueError("views: expected floating-point [N, 3, H, W] on one device, got "
+                                 f"{view.dtype} {list(view.shape)} on {view.device}")  # fmt: skip
         z = self.head(self.encoder(torch.cat(views)))  # [2N, out_dim]: one pass for both views
         return nt_xent(*z.split([len(view) for view in views]), temperature=self.temperature)
 

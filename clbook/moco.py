@@ -33,9 +33,9 @@ class NegativeQueue(nn.Module):
 
     def __init__(self, size: int, dim: int, *, seed: int = 0):
         super().__init__()
-        for name, value in (("size", size), ("dim", dim)):
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name}: expected an integer of at least 1, got {value!r}")
+        _check_counts(size=size, dim=dim)
+        if type(seed) is not int:
+            raise TypeError(f"seed: expected an integer, got {seed!r}")
         noise = torch.randn(size, dim, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("keys", F.normalize(noise, dim=1))  # [K, D]
         self.register_buffer("pointer", torch.tensor(0))  # the row that is written next
@@ -105,6 +105,7 @@ class MomentumEncoder(nn.Module):
 
     def __init__(self, encoder: nn.Module, momentum: float):
         super().__init__()
+        _check_module("encoder", encoder)
         _check_momentum(momentum)
         self.momentum = momentum
         self.encoder = copy.deepcopy(encoder)
@@ -128,6 +129,7 @@ class MomentumEncoder(nn.Module):
             ValueError: an encoder of another structure, type or device; momentum outside [0, 1].
             TypeError: a momentum that isn't a plain number.
         """
+        _check_module("encoder", encoder)
         _check_momentum(self.momentum)
         source = dict(encoder.named_parameters(remove_duplicate=False))
         source |= dict(encoder.named_buffers(remove_duplicate=False))
@@ -151,12 +153,12 @@ class SplitBatchNorm(nn.modules.batchnorm._BatchNorm):
     running statistics take the mean over the parts, as in the notebook of MoCo's authors.
 
     Raises:
-        ValueError: a batch that splits doesn't divide; splits below 1.
+        ValueError: a batch that splits doesn't divide, or of another C; num_features or splits below 1.
+        TypeError: a batch that isn't floating point.
     """
 
     def __init__(self, num_features: int, splits: int, **options):
-        if type(splits) is not int or splits < 1:
-            raise ValueError(f"splits: expected an integer of at least 1, got {splits!r}")
+        _check_counts(num_features=num_features, splits=splits)
         super().__init__(num_features, **options)
         self.splits = splits
 
@@ -164,9 +166,12 @@ class SplitBatchNorm(nn.modules.batchnorm._BatchNorm):
         return f"{super().extra_repr()}, splits={self.splits}"
 
     def _check_input_dim(self, x: Tensor) -> None:
-        if x.ndim < 2 or (self.training and len(x) % self.splits):
-            raise ValueError(f"expected a batch [N, C, ...] with N a multiple of {self.splits} splits, got "
-                             f"{list(x.shape)}. Drop the last, smaller batch, or choose other splits")  # fmt: skip
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            raise TypeError(f"expected a floating-point batch [N, C, ...], got {getattr(x, 'dtype', type(x).__name__)}")
+        if x.ndim < 2 or x.shape[1] != self.num_features or (self.training and (len(x) % self.splits or not len(x))):
+            raise ValueError(f"expected a batch [N, C, ...] with C = {self.num_features}, N a multiple of "
+                             f"{self.splits} splits, got {list(x.shape)}. Drop the last, smaller batch, or choose "
+                             "other splits")  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
         self._check_input_dim(x)
@@ -199,7 +204,10 @@ def split_batch_norm(module: nn.Module, splits: int) -> nn.Module:
 
     Raises:
         ValueError: splits below 1, or a module without batch-norm.
+        TypeError: not a module.
     """
+    _check_module("module", module)
+    _check_counts(splits=splits)
     kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
     if isinstance(module, kinds):
         return _split(module, splits)
@@ -224,6 +232,9 @@ def encode_shuffled(encoder: nn.Module, images: Tensor, *, generator: torch.Gene
 
     With `SplitBatchNorm` a key is so normalized beside other pictures than its query was.
     """
+    if not isinstance(images, Tensor) or images.ndim == 0 or len(images) == 0:
+        got = list(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise ValueError(f"images: expected a batch [N, ...], N > 0, got {got}")
     order = torch.randperm(len(images), generator=generator)  # [N]
     return encoder(images[order])[order.argsort()]
 
@@ -233,8 +244,19 @@ def _kind(tensors: dict[str, Tensor], name: str) -> str:
     return "absent" if tensor is None else f"{list(tensor.shape)} {tensor.dtype} on {tensor.device}"
 
 
+def _check_counts(**counts: int) -> None:
+    for name, value in counts.items():
+        if type(value) is not int or value < 1:
+            raise ValueError(f"{name}: expected an integer of at least 1, got {value!r}")
+
+
+def _check_module(name: str, module: nn.Module) -> None:
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"{name}: expected a torch.nn.Module, got {type(module).__name__}")
+
+
 def _check_momentum(momentum: float) -> None:
-    if not isinstance(momentum, numbers.Real):
+    if not isinstance(momentum, numbers.Real) or isinstance(momentum, bool):
         raise TypeError(f"momentum: expected a plain number from 0 to 1, got a {type(momentum).__name__}")
     if not 0 <= momentum <= 1:
         raise ValueError(f"momentum: expected a number from 0 to 1 (0.99 to 0.999 is usual), got {momentum}")

@@ -118,7 +118,7 @@ def build(name: str, **options) -> nn.Module:
     Raises:
         ValueError: an unknown name, the message has the nearest ones; an option that this encoder doesn't take.
     """
-    if name not in ENCODERS:
+    if not isinstance(name, str) or name not in ENCODERS:
         close = difflib.get_close_matches(str(name), ENCODERS, n=2, cutoff=0.5)
         hint = f". Did you mean {' or '.join(map(repr, close))}?" if close else ""
         raise ValueError(f"model: expected one of {', '.join(ENCODERS)}; got {name!r}{hint}")
@@ -133,6 +133,8 @@ def build(name: str, **options) -> nn.Module:
 @contextmanager
 def evaluating(module: nn.Module):
     """Evaluation mode, and afterwards for each part the mode that it was in (a frozen batch-norm stays frozen)."""
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -145,12 +147,16 @@ def evaluating(module: nn.Module):
 @torch.no_grad()
 def feature_dim(encoder: nn.Module, image_size: int = 32) -> int:
     """D, the number of features that the encoder makes of one picture."""
+    if not isinstance(encoder, nn.Module):
+        raise TypeError(f"encoder: expected a torch.nn.Module, got {type(encoder).__name__}")
+    _check_widths(image_size=image_size)
     parameter = next(encoder.parameters(), torch.empty(0))  # an encoder may have none, such as nn.Flatten
     picture = torch.zeros(1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
     with evaluating(encoder):  # batch-norm can't train on one picture
         features = encoder(picture)
-    if features.ndim != 2:
-        raise ValueError(f"encoder: expected features [N, D], got {list(features.shape)} for one picture")
+    if not isinstance(features, torch.Tensor) or features.ndim != 2:
+        got = list(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
+        raise ValueError(f"encoder: expected features [N, D], got {got} for one picture")
     return features.shape[1]
 
 
@@ -172,7 +178,7 @@ class ProjectionHead(nn.Sequential):
     def __init__(self, in_dim: int, hidden_dim: int = 256, out_dim: int = 128, *,
                  depth: int = 2, batch_norm: str = "hidden"):  # fmt: skip
         _check_widths(in_dim=in_dim, hidden_dim=hidden_dim, out_dim=out_dim)
-        if depth not in (2, 3):
+        if type(depth) is not int or depth not in (2, 3):
             raise ValueError(f"depth: expected 2 or 3 linear layers, got {depth!r}")
         if batch_norm not in ("hidden", "all", "none"):
             raise ValueError(f"batch_norm: expected hidden, all or none, got {batch_norm!r}")

@@ -8,6 +8,7 @@ import base64
 import io
 import itertools
 import math
+import numbers
 import textwrap
 import time
 from collections.abc import Mapping, Sequence
@@ -64,6 +65,10 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tup
 
 def to_numpy(images: Tensor) -> np.ndarray:
     """[N, C, H, W] uint8 or float in [0, 1] to uint8 [N, H, W, 3]."""
+    if not isinstance(images, Tensor):
+        raise TypeError(f"images: expected a tensor [N, C, H, W], got {type(images).__name__}")
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
+        raise ValueError(f"images: expected [N, C, H, W] with C 1 or 3, none of them 0, got {list(images.shape)}")
     images = images.detach().cpu()
     if images.is_floating_point():
         images = (images.clamp(0, 1) * 255).round().byte()
@@ -79,7 +84,13 @@ def image_grid(
     alt: str | None = None,
 ) -> Picture:
     """Pictures [N, C, H, W] in rows, each with a title if there are titles; `rows` names the rows at their left."""
+    if type(columns) is not int or columns < 1:
+        raise ValueError(f"columns: expected an integer of at least 1, got {columns!r}")
+    pictures = to_numpy(images)
     count = -(-len(images) // columns)
+    for name, given, needed in (("titles", titles, len(images)), ("rows", rows, count)):
+        if given and len(given) != needed:
+            raise ValueError(f"{name}: expected {needed} for {len(images)} pictures, got {len(given)}")
     lines = [textwrap.fill(title, 14) for title in titles or ()]  # as wide as a picture
     height = 1.1 + (0.1 + 0.15 * max(line.count("\n") + 1 for line in lines) if lines else 0)
     figure, axes = _figure(1.1 * columns + (0.8 if rows else 0), height * count, count, columns)
@@ -87,7 +98,7 @@ def image_grid(
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
         if i < len(images):
-            ax.imshow(to_numpy(images[i : i + 1])[0], interpolation="nearest")
+            ax.imshow(pictures[i], interpolation="nearest")
             if lines:
                 ax.set_title(lines[i], fontsize=9, color=INK)
     if rows:
@@ -98,10 +109,13 @@ def image_grid(
 
 def view_pairs(images: Tensor, view1: Tensor, view2: Tensor, *, alt: str | None = None) -> Picture:
     """One column a picture: the original above, its two views below."""
+    batches = {"picture": to_numpy(images), "view 1": to_numpy(view1), "view 2": to_numpy(view2)}
     n = len(images)
+    if not n == len(view1) == len(view2):
+        raise ValueError(f"expected two views of each of {n} pictures, got {len(view1)} and {len(view2)}")
     figure, axes = _figure(1.1 * n + 0.8, 3.5, 3, n)
-    for row, (name, batch) in enumerate((("picture", images), ("view 1", view1), ("view 2", view2))):
-        for ax, image in zip(axes[row], to_numpy(batch), strict=True):
+    for row, (name, batch) in enumerate(batches.items()):
+        for ax, image in zip(axes[row], batch, strict=True):
             ax.imshow(image, interpolation="nearest")
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
@@ -119,6 +133,10 @@ def curves(history: Sequence[Mapping[str, float]], *, baselines: Mapping[str, fl
         chance: the loss of blind guessing, a dashed line beside the loss.
         steps: the end of the horizontal axis, so that a live curve does not rescale.
     """
+    if not isinstance(history, Sequence):
+        raise TypeError(f"history: expected a list of rows, as training.fit makes it, got {type(history).__name__}")
+    if not all(isinstance(row, Mapping) and "step" in row for row in history):
+        raise ValueError('history: expected rows with "step", as training.fit makes them, got one without')
     figure, axes = _figure(9, 3.2, 1, 2)
     loss = [(row["step"], row["loss"]) for row in history if "loss" in row]
     score = [(row["step"], row[metric]) for row in history if metric in row]
@@ -188,6 +206,8 @@ def interval_curves(lines: Mapping[str, Sequence[tuple[float, float, float, floa
     Raises:
         ValueError: no line, rows that aren't four finite numbers with low <= mean <= high, x <= 0 on a log axis.
     """
+    if not isinstance(lines, Mapping):
+        raise TypeError(f"lines: expected rows (x, mean, low, high) by name, got {type(lines).__name__}")
     table = {name: _interval_rows(name, rows, log_x) for name, rows in lines.items()}
     if not table:
         raise ValueError("lines: expected at least one name with rows (x, mean, low, high), got none")
@@ -260,7 +280,8 @@ def similarity_heatmap(similarities: Tensor, *, rows: Sequence[str] = (), column
     values = similarities.detach().cpu().double().numpy()
     n, m = values.shape
     if np.isnan(values).all() or not np.nanmax(np.abs(values)) <= 1 + 1e-3:
-        raise ValueError("similarities: expected cosines in [-1, 1], and not NaN alone; normalize the vectors first")
+        raise ValueError("similarities: expected cosines in [-1, 1], and not NaN alone, got "
+                         f"{values.min():g} to {values.max():g}; normalize the vectors first")  # fmt: skip
     cells = [[f"{v:z.2f}" if v == v else "" for v in row] for row in values] if max(n, m) <= 12 else None
     figure, ax = _heat_map(values, "coolwarm", (-1, 1), cells, rows, columns, ("", "", "cosine similarity"))
     told = (
@@ -369,6 +390,8 @@ def similarity_histograms(positives: Tensor, negatives: Tensor, *, alt: str | No
         ("negatives", negatives, PALETTE[3], "////"),
         ("positives", positives, PALETTE[0], ""),
     ):
+        if not isinstance(values, Tensor):
+            raise TypeError(f"{name}: expected a tensor of cosines, got {type(values).__name__}")
         values = values.detach().cpu().double().flatten().numpy()
         if not len(values) or not np.abs(values).max() <= 1 + 1e-3:
             raise ValueError(f"{name}: expected cosines in [-1, 1], at least one, got {len(values)} numbers")
@@ -391,6 +414,8 @@ def tsne(features: Tensor, *, perplexity: float = 30, seed: int = 0) -> np.ndarr
     from sklearn.manifold import TSNE  # slow to import, and only needed here
 
     _check_finite(features)
+    if not isinstance(perplexity, numbers.Real) or not 0 < perplexity < math.inf:
+        raise ValueError(f"perplexity: expected a number > 0 (5 to 50 is usual), got {perplexity!r}")
     if (features == features[:1]).all():  # collapsed to one point, on which scikit-learn's t-SNE crashes
         return np.zeros((len(features), 2), np.float32)
     if len(features) <= perplexity:
@@ -435,6 +460,7 @@ def embedding_maps(maps: Mapping[str, np.ndarray], labels: Tensor | None, classe
         classes: their names.
         images: [N, C, H, W]; if given, thumbnails are drawn in place of some points.
     """
+    _check_maps(maps, labels, classes, images)
     columns = -(-len(classes) // 20) if len(classes) <= 40 else 0  # of the legend; beyond 40 the signs repeat
     figure, axes = _figure(4.3 * len(maps) + 1.3 * columns, 4.3, 1, len(maps))
     labels = np.zeros(len(next(iter(maps.values()))), int) if labels is None else labels.numpy()
@@ -459,6 +485,22 @@ def embedding_maps(maps: Mapping[str, np.ndarray], labels: Tensor | None, classe
         )
     return Picture(figure, alt or f"Maps of {len(labels)} pictures: {'; '.join(maps)}. Each point is a picture"
                                   f"{', its marker and colour its class' if classes else ''}.")  # fmt: skip
+
+
+def _check_maps(maps: Mapping[str, np.ndarray], labels: Tensor | None, classes: Sequence[str],
+                images: Tensor | None) -> None:  # fmt: skip
+    shapes = {name: np.shape(points) for name, points in maps.items()}
+    n = next((shape[0] for shape in shapes.values() if shape), 0)
+    if not n or set(shapes.values()) != {(n, 2)}:
+        raise ValueError(f"maps: expected one or more by name, points [N, 2] each, got {shapes or 'none'}")
+    if labels is not None:
+        if not isinstance(labels, Tensor) or labels.is_floating_point():
+            raise TypeError(f"labels: expected int64 [{n}], got {getattr(labels, 'dtype', type(labels).__name__)}")
+        if labels.shape != (n,) or labels.min() < 0 or (classes and labels.max() >= len(classes)):
+            raise ValueError(f"labels: expected [{n}], each 0 to below {len(classes) or 'any'}, got "
+                             f"{list(labels.shape)} from {labels.min()} to {labels.max()}")  # fmt: skip
+    if images is not None and len(images) != n:
+        raise ValueError(f"images: expected one for each of {n} points, got {len(images)}")
 
 
 def _thumbnails(ax: Axes, points: np.ndarray, images: Tensor, *, most: int = 60) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from clbook import models
-from clbook.augmentations import TwoViews
+from clbook.augmentations import TwoViews, check_pictures
 from clbook.methods import SimCLR
 
 
@@ -54,14 +54,15 @@ class TrainConfig:
     def __post_init__(self):
         for name, kind in typing.get_type_hints(type(self)).items():
             value = getattr(self, name)
-            if not isinstance(value, kind) and not (type(value) is int and isinstance(0.0, kind)):
+            wrong = not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
+            if wrong and not (type(value) is int and isinstance(0.0, kind)):
                 raise TypeError(f"{name}: expected {getattr(kind, '__name__', kind)}, got {value!r}")
         if sum(limit is not None for limit in (self.steps, self.epochs, self.minutes)) > 1:
             raise ValueError(f"expected one of steps, epochs and minutes, got steps={self.steps}, "
                              f"epochs={self.epochs}, minutes={self.minutes}")  # fmt: skip
         for name in ("n", "temperature", "learning_rate", "steps", "epochs", "minutes", "image_size", "width"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not (value > 0 and (name != "temperature" or value < math.inf)):
                 raise ValueError(f"{name}: expected a number > 0, got {value}")
         for name in ("weight_decay", "seed", "evaluations"):
             if not getattr(self, name) >= 0:
@@ -78,6 +79,7 @@ class TrainConfig:
     def for_data(cls, data: str = "shapes", **changes) -> "TrainConfig":
         """The recipe for a data set, with `changes`. Views must leave alone what you want to learn (the way up of a
         digit) and change what you don't (the colour of a shape), so they go with the data."""
+        _check_kind("data", data, str)
         config = RECIPES.get(data, {}) | changes
         if config.get("model", "small") != "small" and "width" not in changes:
             config.pop("width", None)  # the recipe's is that of `small`
@@ -108,6 +110,7 @@ class Fit:
     interrupted: bool = False
 
 
+@torch.enable_grad()  # and afterwards as it was, even if Ctrl-C came while a monitor had switched it off
 def fit(images: Tensor, config: TrainConfig = TrainConfig(), *,
         monitor: Callable[[nn.Module], dict[str, float]] | None = None,
         on_row: Callable[[dict[str, float]], None] | None = None, progress: bool = False) -> Fit:  # fmt: skip
@@ -126,10 +129,14 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *,
         A `Fit`. Ctrl-C ends the run early and returns what was learned so far, with `interrupted` set.
 
     Raises:
-        ValueError: pictures of the wrong kind, NaN pictures, fewer than a batch.
+        ValueError: pictures of the wrong shape, NaN or not in [0, 1], fewer than a batch.
+        TypeError: pictures that aren't a uint8 or float tensor, a config that isn't a `TrainConfig`.
         FloatingPointError: the loss is no longer a number; the message names the step and the likely cause.
     """
     check(images, config)
+    for name, function in (("monitor", monitor), ("on_row", on_row)):
+        if function is not None and not callable(function):
+            raise TypeError(f"{name}: expected a function or None, got {type(function).__name__}")
     device = find_device(config.device)
     precision = find_precision(config.precision, device)
     method = _new_method(config).to(device, memory_format=torch.channels_last).train()
@@ -174,6 +181,7 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *,
 def find_device(name: str = "auto") -> torch.device:
     """The device of that name; "auto" is CUDA, else Apple's MPS, else the CPU."""
     have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    _check_kind("device", name, str)
     if name == "auto":
         name = next(device for device, there in have.items() if there)
     if not have.get(name.split(":")[0]):
@@ -184,6 +192,7 @@ def find_device(name: str = "auto") -> torch.device:
 
 def find_precision(name: str, device: torch.device) -> str:
     """ "fp32" or "bf16"; "auto" is bf16 where the device computes in it (a CPU without such instructions crawls)."""
+    _check_kind("device", device, torch.device)
     if name not in ("auto", "fp32", "bf16"):
         raise ValueError(f"precision: expected auto, fp32 or bf16, got {name!r}")
     if name != "auto":
@@ -196,22 +205,30 @@ def find_precision(name: str, device: torch.device) -> str:
 
 
 def check(images: Tensor, config: TrainConfig) -> None:
-    """Raise a `ValueError` for whatever would keep `fit` from starting."""
+    """Raise a `ValueError` or `TypeError` for whatever would keep `fit` from starting."""
     _check_images(images, config)
     find_precision(config.precision, find_device(config.device))
     models.feature_dim(new_encoder(config), config.image_size)  # a VGG can't take small pictures
 
 
 def _check_images(images: Tensor, config: TrainConfig) -> None:
+    _check_kind("config", config, TrainConfig)
+    _check_kind("images", images, Tensor)
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images: expected [N, 3, H, W], got {list(images.shape)}")
     if images.is_floating_point() and not images.isfinite().all():
         bad = (~images.isfinite()).flatten(1).any(1).nonzero()[:, 0].tolist()
         raise ValueError(f"images: expected finite numbers in [0, 1], got NaN or infinity in {len(bad)} pictures, "
                          f"the first is picture {bad[0]}; leave them out")  # fmt: skip
+    check_pictures(images)
     if len(images) < config.batch_size:
         raise ValueError(f"images: expected at least one batch of {config.batch_size} pictures, got {len(images)}; "
                          "set a smaller batch_size or give more pictures")  # fmt: skip
+
+
+def _check_kind(name: str, value: Any, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}: expected a {kind.__name__}, got {type(value).__name__}")
 
 
 def new_encoder(config: TrainConfig) -> nn.Module:
@@ -220,6 +237,7 @@ def new_encoder(config: TrainConfig) -> nn.Module:
 
 
 def _new_method(config: TrainConfig) -> SimCLR:
+    _check_kind("config", config, TrainConfig)
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
         torch.manual_seed(config.seed)
         options = {} if config.width is None else {"width": config.width}

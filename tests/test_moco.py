@@ -215,6 +215,14 @@ def test_it_is_a_copy_and_update_leaves_the_source_alone():
     assert keys.encoder[0][0].weight.abs().max() > 0
 
 
+def test_updates_keep_no_history():
+    """A graph through every step so far would grow until memory ends."""
+    encoder = online()
+    follower = MomentumEncoder(encoder, 0.9)
+    follower.update(encoder)
+    assert not any(buffer.requires_grad for buffer in follower.buffers())
+
+
 def test_no_optimizer_can_get_hold_of_it():
     method = nn.ModuleDict({"online": online()})
     method["follower"] = MomentumEncoder(method["online"], 0.9)

@@ -233,7 +233,7 @@ def test_the_grid_shows_every_picture_under_its_title():
 def test_rows_of_a_grid_have_names():
     figure = plots.image_grid(rand(8, 3, 8, 8), columns=4, rows=["query", "nearest"]).figure
     assert [ax.get_ylabel() for ax in figure.axes] == ["query", "", "", "", "nearest", "", "", ""]
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match="rows: expected 2 for 8 pictures, got 1"):
         plots.image_grid(rand(8, 3, 8, 8), columns=4, rows=["query"])
 
 
@@ -653,7 +653,7 @@ BAD = [
     (lambda: plots.similarity_heatmap(cosines(3)[0]), r"similarities: expected a tensor \[N, M\], .* got \[3\]"),
     (lambda: plots.similarity_heatmap(cosines(3)[:0]), r"got \[0, 3\]"),
     (lambda: plots.similarity_heatmap([[1.0]]), "got list"),
-    (lambda: plots.similarity_heatmap(cosines(3) * 3), r"expected cosines in \[-1, 1\], and not NaN alone; normalize"),
+    (lambda: plots.similarity_heatmap(cosines(3) * 3), r"expected cosines in \[-1, 1\], .*, got .*; normalize"),
     (lambda: plots.similarity_heatmap(cosines(3) * float("nan")), "not NaN alone"),
     (lambda: plots.similarity_heatmap(cosines(3), rows=["a"]), r"as many names .*, \[3, 3\], got 1 and 0"),
     (lambda: plots.similarity_heatmap(cosines(3), columns=["a"]), "got 0 and 1"),

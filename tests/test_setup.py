@@ -264,6 +264,7 @@ def test_make_alone_lists_what_can_be_made():
         "check",
         "notebooks",
         "bench",
+        "mutants",
         "clean",
     }
 

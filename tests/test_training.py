@@ -453,6 +453,24 @@ def test_an_interruption_while_measuring_keeps_what_was_learned(images):
     assert equal(weights(run.encoder), calls[-1]) and not equal(calls[0], calls[-1])
 
 
+def test_gradients_are_switched_on_and_come_back_as_they_were(images):
+    """Ctrl-C may come where a monitor has switched them off, before it could switch them on again."""
+
+    def monitor(encoder):
+        seen.append(torch.is_grad_enabled())
+        if len(seen) == 2:
+            torch.set_grad_enabled(False)
+            raise KeyboardInterrupt
+        return {}
+
+    for before in (True, False):
+        seen = []
+        with torch.set_grad_enabled(before):
+            run = fit(images, tiny(steps=4, evaluations=2), monitor=monitor)
+            assert torch.is_grad_enabled() == before
+        assert run.interrupted and seen == [True, True]
+
+
 def test_other_errors_come_through_and_leave_the_encoder_ready(images):
     seen = []
 

@@ -1,0 +1,176 @@
+"""The comparisons themselves: they take turns, count right, say what is missing, and compare like with like."""
+
+import json
+import sys
+
+import measure
+import peers
+import pytest
+import torch
+
+from clbook.losses import nt_xent
+
+
+@pytest.fixture
+def no_peers(monkeypatch):
+    for name in list(sys.modules):
+        if name.startswith(("lightly.", "kornia.", "pytorch_metric_learning.")):
+            monkeypatch.delitem(sys.modules, name)
+    for name in ("lightly", "kornia", "pytorch_metric_learning"):
+        monkeypatch.setitem(sys.modules, name, None)  # makes the import fail
+
+
+# --- measuring --------------------------------------------------------------------------------------------
+
+
+def test_contenders_take_turns_after_a_round_that_does_not_count():
+    calls = []
+    seconds = measure.by_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=3)
+    assert "".join(calls) == "abababab"
+    assert [len(taken) for taken in seconds.values()] == [3, 3]
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios():
+    seconds = {"slow": [2.0, 9.0, 40.0], "fast": [1.0, 3.0, 10.0]}
+    assert measure.ratio(seconds, "slow", "fast") == 3  # of 2, 3 and 4
+    assert measure.ratio(seconds, "slow", "absent") is None
+
+
+@pytest.mark.parametrize(
+    ("value", "at_most", "met"),
+    [(4.0, False, "yes"), (3.9, False, "no"), (4.0, True, "yes"), (4.1, True, "no"), (None, False, "?")],
+)
+def test_a_claim_says_whether_its_aim_is_met(value, at_most, met):
+    row = measure.claim("speed", value, 4, at_most=at_most)
+    assert row["met"] == met
+    assert row["aim"] == ("≤ 4 ×" if at_most else "≥ 4 ×")
+    assert ("not installed" in row["measured"]) == (value is None)
+
+
+def test_speeds_and_times_are_medians_with_their_extremes():
+    assert measure.per_second("views", [0.5, 0.1, 0.25], 100, "img/s")["measured"] == "400 img/s (200 to 1,000)"
+    assert measure.time_row("loss", [0.5, 0.1, 0.25])["measured"] == "250.00 ms (100.00 to 500.00)"
+
+
+def test_a_process_of_its_own_measures_its_own_memory(tmp_path):
+    script = tmp_path / "child.py"
+    script.write_text(
+        f"import json, sys; sys.path.insert(0, {str(peers.RESULTS.parent)!r}); import measure\n"
+        "before = measure.peak_memory(); block = bytearray(b'1') * (300 * 2**20); del block\n"
+        "print('noise'); print(json.dumps([before, measure.peak_memory(), sys.argv[1]]))"
+    )
+    before, after, word = measure.in_a_process(str(script), "word")
+    assert word == "word"
+    assert 0.05 < before < 3 and 0.25 < after - before < 0.35  # GiB
+
+
+def test_a_process_that_dies_is_told(tmp_path):
+    (tmp_path / "child.py").write_text("import sys; sys.exit(3)")
+    assert measure.in_a_process(str(tmp_path / "child.py")) == {"failed": "ended with 3"}
+
+
+def test_only_the_sections_that_ran_are_written_anew(tmp_path):
+    path = tmp_path / "RESULTS.md"
+    measure.write(path, {"views": "old\n\n| a |", "knn": "kept"}, "# About\n")
+    measure.write(path, {"views": "new"}, "# About, again\n")
+    measure.write(path, {"step": "more"}, "# About, again\n")
+    assert path.read_text() == "# About, again\n\n## views\n\nnew\n\n## knn\n\nkept\n\n## step\n\nmore\n"
+
+
+def test_the_machine_and_the_versions_are_named():
+    line = measure.machine(3)
+    assert "3 threads" in line and f"torch {torch.__version__.split('+')[0]}" in line and "GiB" in line
+
+
+# --- what is compared -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(peers.SECTIONS))
+def test_every_section_runs_and_says_which_peers_are_missing(name, no_peers, monkeypatch):
+    monkeypatch.setattr(measure, "in_a_process", lambda *arguments: {"failed": "left out"})  # seconds each
+    rows = peers.SECTIONS[name](tiny=True)
+    assert rows[0]["what"] and all(row["measured"] for row in rows)
+    missing = {"views": {"lightly", "kornia"}, "step": {"lightly"}}.get(name, set())
+    found = {row["what"] for row in rows if row["measured"].startswith("not installed: pip install")}
+    assert found == missing or (name == "nt_xent" and all(what.endswith("lightly") for what in found))
+
+
+def test_plain_views_are_those_of_every_contender():
+    images = torch.randint(256, (5, 3, 32, 32), dtype=torch.uint8)
+    for pil in (False, True):
+        for view in peers.torchvision_views(images, pil=pil):
+            assert view.shape == (5, 3, 32, 32) and view.dtype == torch.float32 and 0.1 < view.max() <= 1
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.5])
+@pytest.mark.parametrize("n", [2, 5, 300])
+def test_the_reference_in_blocks_is_the_loss(n, temperature):
+    """Against autograd through the plain form, in float64."""
+    pair = [view.detach().double().requires_grad_() for view in peers.random_pair(n)]
+    value, rows, gradient = peers.in_float64(*pair, temperature, block=7)
+    loss = peers.dense(*pair, temperature)
+    expected = torch.cat(torch.autograd.grad(loss, pair))[rows]
+    assert value == pytest.approx(loss.item(), rel=1e-12)
+    assert len(rows) == min(2 * n, 300) and rows.unique().numel() == len(rows)
+    torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-15)
+    assert nt_xent(*pair, temperature=temperature).item() == pytest.approx(value, rel=1e-12)
+
+
+def test_the_large_child_compares_with_the_reference():
+    found = peers.child_large(40, 16)
+    assert found["value"] < 1e-5 and found["gradient"] < 1e-5 and found["peak"] > 0.05
+
+
+def test_neighbours_are_the_same_for_all_three():
+    data = peers.knn_data(400, 90)
+    ours = peers.KNN["ours"](*data)
+    assert ours.unique().numel() == 10
+    for other in ("matrix", "sklearn"):
+        assert torch.equal(peers.KNN[other](*data), ours)
+    assert peers.child_knn("data", 40, 9)["peak"] > 0.05
+
+
+# --- the command ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(peers, "RESULTS", tmp_path / "RESULTS.md")
+    monkeypatch.setattr(peers, "pin", lambda threads: None)
+
+    def views(tiny):
+        """What is measured."""
+        return [measure.claim("speed", 5.0, 4)]
+
+    monkeypatch.setattr(peers, "SECTIONS", {"views": views, "large": views})
+    yield peers.main
+    torch.set_num_threads(threads)
+
+
+def test_the_command_prints_and_writes(command, capsys):
+    command(["--skip-large"])
+    text = peers.RESULTS.read_text()
+    assert "## views\n\nWhat is measured.\n\n| what |" in text and "| speed | 5 × | ≥ 4 × | yes |" in text
+    assert "## large" not in text and "2 threads" in text
+    assert "| speed | 5 × | ≥ 4 × | yes |" in capsys.readouterr().out
+
+
+def test_a_tiny_run_writes_nothing(command):
+    command(["views", "--tiny"])
+    assert not peers.RESULTS.exists()
+
+
+def test_an_unknown_section_is_told(command, capsys):
+    with pytest.raises(SystemExit):
+        command(["view"])
+    assert "expected sections among views, large, got view" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [(["knn", "ours", "40", "9", "1"], {"peak"}), (["large", "4", "3", "1"], {"seconds", "peak", "value", "gradient"})],
+)
+def test_a_child_prints_what_it_found(arguments, found, command, capsys):
+    command(["--child", *arguments])
+    assert set(json.loads(capsys.readouterr().out)) == found
