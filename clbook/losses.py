@@ -202,36 +202,42 @@ class _LogSumExp(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q: Tensor, k: Tensor, temperature: float, chunk_size: int | None, others: bool) -> Tensor:
         ctx.temperature, ctx.others, ctx.blocks = temperature, others, _blocks(len(q), chunk_size or _CACHED_ROWS)
-        logsumexp, kept = q.new_empty(len(q)), []
+        largest, total, kept = q.new_empty(len(q)), q.new_empty(len(q)), []
         for rows in ctx.blocks:
-            logits = _logits(q, k, rows, temperature, others)  # [B, M]
-            logsumexp[rows] = logits.logsumexp(1)
+            weights, largest[rows] = _shifted_exp(q, k, rows, temperature, others)  # [B, M], [B]
+            total[rows] = weights.sum(1)
             if chunk_size is None:
-                kept.append(logits)
-        ctx.save_for_backward(q, k, logsumexp, *kept)
-        return logsumexp
+                kept.append(weights)
+        ctx.save_for_backward(q, k, total, *kept)
+        return largest + total.log()
 
     @staticmethod
     def backward(ctx, g: Tensor):
         _refuse_second_derivative()
-        q, k, logsumexp, *kept = ctx.saved_tensors
+        q, k, total, *kept = ctx.saved_tensors
         grad_q, grad_k = torch.empty_like(q), torch.zeros_like(k) if ctx.needs_input_grad[1] else None
+        scale = (g / total / ctx.temperature)[:, None]  # [N, 1]
         with _full_precision(q.device):
             for i, rows in enumerate(ctx.blocks):
-                logits = kept[i] if kept else _logits(q, k, rows, ctx.temperature, ctx.others)
-                weights = (logits - logsumexp[rows, None]).exp_().mul_(g[rows, None] / ctx.temperature)  # [B, M]
+                weights = kept[i] if kept else _shifted_exp(q, k, rows, ctx.temperature, ctx.others)[0]
+                weights = weights * scale[rows]  # [B, M]
                 torch.mm(weights, k, out=grad_q[rows])
                 if grad_k is not None:
                     grad_k.addmm_(weights.T, q[rows])
         return grad_q, grad_k, None, None, None
 
 
-def _logits(q: Tensor, k: Tensor, rows: slice, temperature: float, others: bool) -> Tensor:
-    """`rows` of q k^T / t, [B, M], with each row's own column at -infinity if only the others count."""
+def _shifted_exp(q: Tensor, k: Tensor, rows: slice, temperature: float, others: bool) -> tuple[Tensor, Tensor]:
+    """exp(s - largest) for `rows` of s = q k^T / t, [B, M], and each row's largest s, [B].
+
+    Below exp(-50) nothing adds to a sum that holds a 1, not in float64 either; but numbers near 1e-38 would make a
+    processor compute twenty times slower, and small temperatures are full of them.
+    """
     logits = (q[rows] / temperature) @ k.T
     if others:
         logits.diagonal(rows.start).fill_(-torch.inf)
-    return logits
+    largest = logits.amax(1)
+    return logits.sub_(largest[:, None]).clamp_(min=-50).exp_(), largest
 
 
 def _refuse_second_derivative() -> None:
@@ -466,7 +472,7 @@ def _check_rows(**rows: Tensor) -> None:
             raise TypeError(f"{name}: expected a floating-point tensor [N, D], got {_kind(x)}")
         if x.ndim != 2 or 0 in x.shape:
             raise ValueError(f"{name}: expected [N, D], neither of them 0, got {list(x.shape)}")
-        if x.device.type == "cpu" and not x.isfinite().all():
+        if x.device.type == "cpu" and not torch.stack(x.aminmax()).isfinite().all():  # NaN is both
             raise ValueError(f"{name}: expected finite numbers, got NaN or infinity. Look at the step before this one")
 
 
