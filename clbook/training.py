@@ -24,7 +24,7 @@ def _option(default: Any, help: str) -> Any:
 class TrainConfig:
     """Everything that decides a run; `clbook train --help` is made from it."""
 
-    data: str = _option("shapes", "shapes, digits or folder:PATH")
+    data: str = _option("shapes", "shapes, digits, folder:PATH, or a download: cifar10, cifar100, stl10, ...")
     n: int | None = _option(None, "pictures to train on; all unless told")
     image_size: int = _option(32, "side of a view in pixels")
     model: str = _option("small", f"encoder: {', '.join(models.ENCODERS)}")
