@@ -499,7 +499,7 @@ def _open(name: str, root: Path, arguments: dict):
         _download(name, kind, folder)
     try:
         return kind(root, **arguments)  # reads no pickle whose checksum is wrong
-    except MemoryError:
+    except (MemoryError, PermissionError):  # no damage, and deleting would not help
         raise
     except Exception as error:  # torchvision asserts, reshapes and unpickles: whatever it meets there
         raise OSError(f"{name}: expected torchvision's files in {str(folder)!r}, got damaged ones ({_reason(error)}); "

@@ -1229,3 +1229,28 @@ def test_hue_alone_asks_for_rgb_too():
 def test_every_public_function_is_in_the_table_of_bad_input():
     ours = {n for n, f in vars(augmentations).items() if getattr(f, "__module__", "") == augmentations.__name__}
     assert set(BAD) == {name for name in ours if not name.startswith("_")}
+
+
+def test_crops_may_be_one_pixel_wide():
+    images = torch.arange(16.0).view(1, 1, 4, 4).expand(50, 1, 4, 4) / 16
+    generator = torch.Generator().manual_seed(0)
+    crops = augmentations.random_resized_crop(images, 1, scale=(1 / 16, 1 / 16), ratio=(1, 1), generator=generator)
+    pixels = (16 * crops).flatten()
+    assert torch.equal(pixels, pixels.round())  # a pixel each, no mean of several
+    assert len(pixels.unique()) > 10
+
+
+def test_whether_a_picture_is_jittered_says_nothing_of_its_hue():
+    images = torch.tensor([0.6, 0.4, 0.4]).view(1, 3, 1, 1).expand(400, 3, 2, 2)
+    jittered = augmentations.linear_color_jitter(
+        images,
+        brightness=0,
+        contrast=0,
+        saturation=0,
+        hue=0.3,
+        p=0.5,
+        gray=0,
+        generator=torch.Generator().manual_seed(0),
+    )
+    turn = (jittered[:, 1] - jittered[:, 2]).mean((1, 2))  # > 0 towards green, < 0 towards blue, 0 not at all
+    assert (turn > 1e-4).sum() > 60 and (turn < -1e-4).sum() > 60 and (turn.abs() < 1e-6).sum() > 120

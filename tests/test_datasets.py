@@ -1504,3 +1504,15 @@ def test_what_is_available_loads(internet, monkeypatch):
 
 if __name__ == "__main__":
     print(fingerprint())
+
+
+def test_a_data_set_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    from torchvision import datasets as theirs
+
+    def forbidden(*args, **kwargs):
+        raise PermissionError(13, "Permission denied", "data_batch_1")
+
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    monkeypatch.setattr(theirs, "CIFAR10", forbidden)
+    with pytest.raises(PermissionError, match="Permission denied"):
+        datasets.load("cifar10", root=tmp_path)
