@@ -111,15 +111,19 @@ class Fit:
 
 
 @torch.enable_grad()  # and afterwards as it was, even if Ctrl-C came while a monitor had switched it off
-def fit(images: Tensor, config: TrainConfig = TrainConfig(), *,
+def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, method: nn.Module | None = None,
+        views: Callable[[Tensor, torch.Generator], tuple[Tensor, ...]] | None = None,
         monitor: Callable[[nn.Module], dict[str, float]] | None = None,
         on_row: Callable[[dict[str, float]], None] | None = None, progress: bool = False) -> Fit:  # fmt: skip
-    """Train a new encoder on pictures alone; labels never come in.
+    """Train an encoder on pictures alone; labels never come in.
 
     Args:
         images: [N, 3, H, W], uint8 or float in [0, 1]; at least one batch of them.
         config: the run. A number of steps or epochs gives the same result each time (on one machine and thread count);
             minutes stop by the clock, and the learning rate follows it.
+        method: trained in place of the new SimCLR that the config asks for: a module with an `encoder`, a `loss(views)`
+            and an `after_step()`, which is called once the weights have moved. It brings its own initial weights.
+        views: called as views(batch, generator) in place of `config.views()`; its views go to `method.loss`.
         monitor: called with the encoder before the first step and `config.evaluations` times on the way, the last
             time at the end; what it returns joins the history. Give it the validation split.
         on_row: called with each new row of the history, some every ten steps.
@@ -130,19 +134,26 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *,
 
     Raises:
         ValueError: pictures of the wrong shape, NaN or not in [0, 1], fewer than a batch.
-        TypeError: pictures that aren't a uint8 or float tensor, a config that isn't a `TrainConfig`.
+        TypeError: pictures that aren't a uint8 or float tensor, a config that isn't a `TrainConfig`, a method without
+            one of its three parts, something to call that can't be called.
         FloatingPointError: the loss is no longer a number; the message names the step and the likely cause.
     """
-    check(images, config)
-    for name, function in (("monitor", monitor), ("on_row", on_row)):
+    if method is None:
+        check(images, config)
+        method = _new_method(config)
+    else:
+        _check_images(images, config)
+        _check_method(method)
+    for name, function in (("views", views), ("monitor", monitor), ("on_row", on_row)):
         if function is not None and not callable(function):
             raise TypeError(f"{name}: expected a function or None, got {type(function).__name__}")
     device = find_device(config.device)
     precision = find_precision(config.precision, device)
-    method = _new_method(config).to(device, memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(method.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    method = method.to(device, memory_format=torch.channels_last).train()
+    learned = [p for p in method.parameters() if p.requires_grad]  # a momentum encoder's are moved, not learned
+    optimizer = torch.optim.AdamW(learned, config.learning_rate, weight_decay=config.weight_decay)
     generator = torch.Generator(device).manual_seed(config.seed)
-    views = config.views()
+    views = views or config.views()
     log = _Log(
         config,
         len(images) // config.batch_size,
@@ -156,10 +167,10 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *,
             rate = _learning_rate(config, log.done())
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            pair = tuple(v.to(memory_format=torch.channels_last) for v in views(batch, generator))
+            made = tuple(v.to(memory_format=torch.channels_last) for v in views(batch, generator))
             try:
                 with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                    loss = method.loss(pair)
+                    loss = method.loss(made)
             except ValueError as error:  # the losses refuse NaN where that costs nothing, which is on the CPU
                 if log.count == 0:
                     raise
@@ -224,6 +235,14 @@ def _check_images(images: Tensor, config: TrainConfig) -> None:
     if len(images) < config.batch_size:
         raise ValueError(f"images: expected at least one batch of {config.batch_size} pictures, got {len(images)}; "
                          "set a smaller batch_size or give more pictures")  # fmt: skip
+
+
+def _check_method(method: nn.Module) -> None:
+    _check_kind("method", method, nn.Module)
+    missing = [name for name in ("encoder", "loss", "after_step") if not hasattr(method, name)]
+    if missing:
+        raise TypeError(f"method: expected a module with encoder, loss(views) and after_step(), got a "
+                        f"{type(method).__name__} without {', '.join(missing)}")  # fmt: skip
 
 
 def _check_kind(name: str, value: Any, kind: type) -> None:

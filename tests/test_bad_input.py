@@ -429,7 +429,8 @@ TRAINING = {
     "TrainConfig.for_data": (T.TrainConfig.for_data, {"data": "shapes"},
                              [*CONFIG, *one("data", TypeError, [], {})]),
     "fit": (T.fit, {"images": rand(4, 3, 8, 8), "config": TINY},
-            [*RUN, *one("monitor", TypeError, 5, {}), *one("on_row", TypeError, 5, {})]),
+            [*RUN, *one("monitor", TypeError, 5, {}), *one("on_row", TypeError, 5, {}),
+             *one("method", TypeError, 5, "simclr"), *one("views", TypeError, 5, {})]),
     "check": (T.check, {"images": rand(4, 3, 8, 8), "config": TINY}, RUN),
     "find_device": (T.find_device, {"name": "cpu"}, [
         *one("name", ValueError, "tpu", "", words="device"), *one("name", TypeError, None, 0, words="device")]),

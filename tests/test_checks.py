@@ -1,347 +1,29 @@
 """The checks are tested like any other instrument: each known fault must be named, each right answer pass.
 
-`CATALOGUE` holds, for each check, its wrong answers (function, phrase of the diagnosis) and its right ones.
+What learners write stands in `answers`; here is what holds for every check, and the words it says.
 """
 
-import functools
 import linecache
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
+from answers import CATALOGUE
+from answers.contrast import RAW_EXP
+from answers.edit import edited
+from answers.similarity import cosine_einsum
 
 from clbook import checks, losses, similarity
+from clbook.checks import contrast, exercise
+from clbook.checks import similarity as cosines
 
-
-def edited(source, old="", new=""):
-    """The function written in `source`, with one edit: what a learner's slip looks like."""
-    assert old in source, f"{old!r} is not in the source: the edit would change nothing"
-    scope = {"torch": torch, "F": F}
-    exec(source.replace(old, new), scope)
-    return scope.get("cosine") or scope["nt_xent"]
-
-
-# --- cosine similarity: right answers, then wrong ones ---
-
-COSINE = """
-def cosine(a, b):
-    a_unit = a / a.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    b_unit = b / b.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    return a_unit @ b_unit.T
-"""
-
-
-def cosine_einsum(a, b):
-    dots = torch.einsum("nd,md->nm", a, b)
-    lengths = torch.einsum("n,m->nm", torch.linalg.norm(a, dim=1), torch.linalg.norm(b, dim=1))
-    return dots / (lengths + 1e-8)
-
-
-def cosine_loops(a, b):
-    rows = [[torch.dot(x, y) / (x.norm() * y.norm()).clamp_min(1e-8) for y in b] for x in a]
-    return torch.stack([torch.stack(row) for row in rows])
-
-
-def cosine_filled_in(a, b):
-    result = torch.zeros(len(a), len(b), dtype=a.dtype)
-    for i in range(len(a)):
-        result[i] = F.cosine_similarity(a[i : i + 1], b)
-    return result
-
-
-def cosine_broadcast(a, b):
-    return F.cosine_similarity(a[:, None], b[None], dim=2)
-
-
-def cosine_in_float64(a, b):
-    return (F.normalize(a.double()) @ F.normalize(b.double()).T).to(a.dtype)
-
-
-def cosine_columns_first(a, b):
-    return (F.normalize(b.T, dim=0).T @ F.normalize(a.T, dim=0)).T
-
-
-def cosine_from_distance(a, b):
-    a, b = F.normalize(a), F.normalize(b)
-    squared = (a[:, None] - b[None]).square().sum(-1)
-    return (a.square().sum(1)[:, None] + b.square().sum(1)[None] - squared) / 2
-
-
-RIGHT_COSINE = [
-    edited(COSINE),
-    cosine_einsum,
-    cosine_loops,
-    cosine_filled_in,
-    cosine_broadcast,
-    cosine_in_float64,
-    cosine_columns_first,
-    cosine_from_distance,
-    similarity.cosine_similarity_matrix,
-]
-
-WRONG_COSINE = [
-    (lambda a, b: a @ b.T, "plain dot products"),
-    (lambda a, b: torch.einsum("nd,md->nm", a, b), "plain dot products"),
-    (edited(COSINE, "dim=1", "dim=0"), "wrong axis"),
-    (edited(COSINE, "dim=1, keepdim=True", ""), "every row has its own length"),
-    (
-        edited(COSINE, "a / a.norm(dim=1, keepdim=True).clamp_min(1e-12)", "a"),
-        "only one side is normalised: `a`",
-    ),
-    (
-        edited(COSINE, "b / b.norm(dim=1, keepdim=True).clamp_min(1e-12)", "b"),
-        "only one side is normalised: `b`",
-    ),
-    (F.cosine_similarity, "row-wise pairs only"),
-    (
-        lambda a, b: torch.stack([cosine_loops(x[None], b[i : i + 1])[0, 0] for i, x in enumerate(a)]),
-        "row-wise pairs",
-    ),
-    (edited(COSINE, "a_unit @ b_unit.T", "b_unit @ a_unit.T"), "transposed"),
-    (lambda a, b: (a[:, None] - b[None]).norm(dim=-1), "Euclidean distances: 0"),
-    (lambda a, b: torch.cdist(a, b), "Euclidean distances: 0"),
-    (edited(COSINE, "a_unit @ b_unit.T", "torch.cdist(a_unit, b_unit)"), "distances between unit vectors"),
-    (edited(COSINE, "return ", "return 1 - "), "1 − cosine"),
-    (edited(COSINE, ".norm(dim=1, keepdim=True)", ".square().sum(1, keepdim=True)"), "squared lengths"),
-    (edited(COSINE, "norm(dim=1", "norm(p=1, dim=1"), "absolute values"),
-    (edited(COSINE, ".clamp_min(1e-12)", ""), "a zero vector gives NaN"),
-    (edited(COSINE, ".clamp_min(1e-12)", " + 1e-2"), "6 of 6 cases differ"),
-    (lambda a, b: similarity.cosine_similarity_matrix(a, b).squeeze(), "shape [1, 4], not [4]"),
-    (edited(COSINE, ".T", ""), "stops with an error in line 5"),
-    (lambda a, b: torch.zeros(len(a), len(b)), "same value whatever"),
-    (lambda a, b: torch.tensor([[0.0, 0.0], [0.0, 0.0]]), "same value whatever"),
-    (lambda a, b: similarity.cosine_similarity_matrix(a, b).abs(), "not in a way that this check knows"),
-    (lambda a, b: similarity.cosine_similarity_matrix(a, b).detach(), "no gradient flows back to `a`"),
-    (lambda a, b: similarity.cosine_similarity_matrix(a, b.detach()), "no gradient flows back to `b`"),
-    (
-        lambda a, b: similarity.cosine_similarity_matrix(a.data, b.data) + 0 * (a.sum() + b.sum()),
-        "no gradient flows",
-    ),
-    (
-        edited(COSINE, ".clamp_min(1e-12)", ".clamp_min(1e-12).detach()"),
-        "gradient with respect to `a` is not:",
-    ),
-    (lambda a, b: similarity.cosine_similarity_matrix(a, b).double(), "result is torch.float64"),
-    (lambda a, b: similarity.cosine_similarity_matrix(a.float(), b.float()), "result is torch.float32"),
-    (
-        lambda a, b: similarity.cosine_similarity_matrix(a, b).numpy(force=True),
-        "of type ndarray, not a tensor",
-    ),
-    (lambda a, b: similarity.cosine_similarity_matrix(a, b).tolist(), "of type list, not a tensor"),
-]
-
-
-# --- NT-Xent: right answers, then wrong ones ---
-
-# The two ways people write it: the first stays in logarithms, the second overflows at τ = 0.01.
-NT_XENT = """
-def nt_xent(view1, view2, temperature):
-    n = len(view1)
-    z = F.normalize(torch.cat([view1, view2]), dim=1)
-    logits = z @ z.T / temperature
-    logits = logits.masked_fill(torch.eye(2 * n, dtype=torch.bool), -torch.inf)
-    partner = (torch.arange(2 * n) + n) % (2 * n)
-    losses = F.cross_entropy(logits, partner, reduction="none")
-    return losses.mean()
-"""
-
-RAW_EXP = """
-def nt_xent(view1, view2, temperature):
-    n = len(view1)
-    z = torch.cat([view1, view2])
-    z = z / z.norm(dim=1, keepdim=True)
-    weights = torch.exp(z @ z.T / temperature)
-    own = torch.eye(2 * n, dtype=torch.bool)
-    positive = torch.cat([weights.diagonal(n), weights.diagonal(-n)])
-    ratio = positive / weights.masked_fill(own, 0).sum(1)
-    return -torch.log(ratio).mean()
-"""
-
-
-def nt_xent_loops(view1, view2, temperature):
-    rows = [row / row.norm() for row in [*view1, *view2]]
-    total = 0
-    for i, anchor in enumerate(rows):
-        scores = torch.stack([anchor @ other / temperature for k, other in enumerate(rows) if k != i])
-        positive = anchor @ rows[(i + len(view1)) % len(rows)] / temperature
-        total = total + torch.logsumexp(scores, 0) - positive
-    return total / len(rows)
-
-
-def nt_xent_blocks(view1, view2, tau):
-    """Four N×N blocks, both directions, as in Google's code; the temperature has a name of its own."""
-    a, b = F.normalize(view1), F.normalize(view2)
-    inf = torch.diag(torch.full((len(a),), torch.inf, dtype=a.dtype))
-    aa, bb, ab = a @ a.T / tau - inf, b @ b.T / tau - inf, a @ b.T / tau
-    target = torch.arange(len(a))
-    return (F.cross_entropy(torch.cat([ab, aa], 1), target) + F.cross_entropy(torch.cat([ab.T, bb], 1), target)) / 2
-
-
-def nt_xent_einsum(view1, view2, temperature):
-    z = F.normalize(torch.stack([view1, view2], dim=1).flatten(0, 1))  # interleaved: partners are neighbours
-    logits = torch.einsum("id,kd->ik", z, z) / temperature
-    logits.fill_diagonal_(-9e15)
-    partner = torch.arange(len(z)) ^ 1
-    return -logits.log_softmax(1).gather(1, partner[:, None]).mean()
-
-
-def nt_xent_no_diagonal(view1, view2, temperature):
-    z, m = F.normalize(torch.cat([view1, view2])), 2 * len(view1)
-    s = F.cosine_similarity(z[:, None], z[None], dim=-1)
-    s = s.flatten()[1:].view(m - 1, m + 1)[:, :-1].reshape(m, m - 1) / temperature  # drops the diagonal
-    positive = (z * z.roll(m // 2, 0)).sum(1) / temperature
-    top = s.max(1, keepdim=True).values.detach()
-    return (top[:, 0] + (s - top).exp().sum(1).log() - positive).mean()
-
-
-def nt_xent_in_float64(view1, view2, temperature):
-    return edited(RAW_EXP)(view1.double(), view2.double(), temperature).to(view1.dtype)
-
-
-class NTXent(torch.nn.Module):
-    def forward(self, view1, view2, temperature):
-        return nt_xent_loops(view1, view2, temperature)
-
-
-RIGHT_NT_XENT = [
-    edited(NT_XENT),
-    nt_xent_loops,
-    nt_xent_blocks,
-    nt_xent_einsum,
-    nt_xent_no_diagonal,
-    nt_xent_in_float64,
-    NTXent(),
-    losses.nt_xent,  # its temperature is keyword-only
-    functools.partial(losses.nt_xent, chunk_size=3),
-]
-
-
-def info_nce(view1, view2, temperature):
-    logits = F.normalize(view1) @ F.normalize(view2).T / temperature
-    return F.cross_entropy(logits, torch.arange(len(view1)))
-
-
-def log_probability(view1, view2, temperature):
-    return -losses.nt_xent(view1, view2, temperature=temperature)
-
-
-MAX_WITH_SELF = """
-def nt_xent(view1, view2, temperature):
-    n = len(view1)
-    z = F.normalize(torch.cat([view1, view2]))
-    logits = z @ z.T / temperature
-    logits = logits - logits.max(1, keepdim=True).values.detach()
-    weights = logits.exp() * (1 - torch.eye(2 * n, dtype=z.dtype))
-    positive = torch.cat([logits.diagonal(n), logits.diagonal(-n)])
-    return (weights.sum(1).log() - positive).mean()
-"""
-
-WRONG_NT_XENT = [
-    (edited(NT_XENT, " / temperature"), "without the temperature"),
-    (edited(RAW_EXP, " / temperature"), "without the temperature"),
-    (edited(NT_XENT, "/ temperature", "* temperature"), "multiplied by the temperature"),
-    (edited(RAW_EXP, "/ temperature", "* temperature"), "multiplied by the temperature"),
-    (edited(NT_XENT, "-torch.inf", "logits"), "stops with an error in line 6"),
-    (
-        edited(NT_XENT, "logits.masked_fill(torch.eye(2 * n, dtype=torch.bool), -torch.inf)", "logits"),
-        "self-similarity is",
-    ),
-    (edited(RAW_EXP, ".masked_fill(own, 0)"), "self-similarity is still in the denominator"),
-    (edited(NT_XENT, "(torch.arange(2 * n) + n) % (2 * n)", "torch.arange(2 * n) ^ 1"), "its neighbour"),
-    (
-        edited(NT_XENT, "torch.cat([view1, view2])", "torch.stack([view1, view2], 1).flatten(0, 1)"),
-        "views that are interleaved",
-    ),
-    (
-        edited(NT_XENT, "+ n)", "+ 1)"),
-        "wrong row: with the views stacked, row i belongs with row i + N. Yours is the next",
-    ),
-    (edited(NT_XENT, "+ n) %", ") %"), "perhaps row i itself, which is masked"),
-    (
-        edited(RAW_EXP, "torch.cat([weights.diagonal(n), weights.diagonal(-n)])", "weights.diagonal()"),
-        "wrong row: with the views stacked, row i belongs with row i + N. Yours is row i itself.",
-    ),
-    (
-        lambda view1, view2, t: F.cross_entropy(
-            F.cosine_similarity(torch.cat([view1, view2])[:, None], torch.cat([view1, view2]), dim=2) / t,
-            torch.arange(2 * len(view1)),
-        ),
-        "row i itself, which isn't masked either",
-    ),
-    (edited(NT_XENT, "/ temperature", "/ (temperature + 1e-3)"), "not in a way that this check knows"),
-    (info_nce, "InfoNCE in one direction"),
-    (lambda a, b, t: (info_nce(a, b, t) + info_nce(b, a, t)) / 2, "InfoNCE in two directions"),
-    (edited(NT_XENT, "losses.mean()", "losses[:n].mean()"), "one direction only"),
-    (
-        edited(RAW_EXP, "fill(own, 0)", "fill(own | own.roll(n, 0), 0)"),
-        "positive is left out of the denominator",
-    ),
-    (edited(RAW_EXP, "0).sum(1)", "0).sum(1).sub(positive)"), "positive is left out of the denominator"),
-    (
-        edited(NT_XENT, "F.normalize(torch.cat([view1, view2]), dim=1)", "torch.cat([view1, view2])"),
-        "not normalised",
-    ),
-    (edited(RAW_EXP, "z / z.norm(dim=1, keepdim=True)", "z"), "not normalised"),
-    (edited(NT_XENT, "dim=1", "dim=0"), "wrong axis"),
-    (
-        edited(
-            NT_XENT,
-            "F.normalize(torch.cat([view1, view2]), dim=1)",
-            "torch.cat([F.normalize(v, dim=0) for v in (view1, view2)])",
-        ),
-        "wrong axis",
-    ),
-    (edited(RAW_EXP, "-torch.log(ratio).mean()", "-torch.log(ratio.mean())"), "this is −log(mean)"),
-    (edited(NT_XENT, "losses.mean()", "losses.sum()"), "this is the sum"),
-    (edited(RAW_EXP, ".mean()", ".sum() / n"), "exactly twice the value"),
-    (edited(NT_XENT, "losses.mean()", "losses"), "these are the 2N terms"),
-    (log_probability, "the sign is wrong"),
-    (edited(RAW_EXP), "NaN or infinite at τ = 0.01"),
-    (
-        edited(RAW_EXP, "torch.log(ratio)", "(torch.log(positive) - weights.masked_fill(own, 0).sum(1).log())"),
-        "infinite at",
-    ),
-    (edited(MAX_WITH_SELF), "NaN or infinite at τ = 0.01"),
-    (edited(RAW_EXP, "log(ratio)", "log(ratio + 1e-8)"), "caps the loss"),
-    (edited(RAW_EXP, "log(ratio)", "log(ratio + 1e-5)"), "caps the loss"),
-    (edited(RAW_EXP, "log(ratio)", "log(ratio.clamp_min(1e-12))"), "caps the loss"),
-    (
-        edited(
-            NT_XENT,
-            'F.cross_entropy(logits, partner, reduction="none")',
-            "-(logits.softmax(1).gather(1, partner[:, None]) + torch.finfo(z.dtype).tiny).log()",
-        ),
-        "caps the loss",
-    ),
-    (lambda view1, view2, temperature: torch.tensor(math.log(2 * 2 - 1)), "same value whatever"),
-    (lambda view1, view2, temperature: view1.sum() * 0, "same value whatever"),
-    (
-        lambda view1, view2, temperature: torch.log(torch.tensor(2.0 * len(view1) - 1)),
-        "not in a way that this check knows",
-    ),
-    (lambda a, b, t: losses.nt_xent(a, b, temperature=t).reshape(1), "(shape [], not [1])"),
-    (lambda a, b, t: losses.nt_xent(a, b, temperature=t).item(), "of type float, not a tensor"),
-    (lambda a, b, t: losses.nt_xent(a, b, temperature=t).detach(), "no gradient flows back to `view1`"),
-    (lambda a, b, t: losses.nt_xent(a, b.detach(), temperature=t), "no gradient flows back to `view2`"),
-    (lambda a, b, t: losses.nt_xent(a, b, temperature=t).double(), "result is torch.float64"),
-    (
-        lambda a, b: losses.nt_xent(a, b, temperature=0.5),
-        "when it is called with (view1, view2, temperature)",
-    ),
-]
-
-
-CATALOGUE = {
-    checks.check_cosine_similarity_matrix: (WRONG_COSINE, RIGHT_COSINE),
-    checks.check_nt_xent: (WRONG_NT_XENT, RIGHT_NT_XENT),
-}
 EVERY_CHECK = pytest.mark.parametrize("check", CATALOGUE)
 
 
 @pytest.mark.parametrize(
     ("check", "function", "phrase"),
-    [(check, *entry) for check, (wrong, _) in CATALOGUE.items() for entry in wrong],
+    [(check, *entry) for check, (wrong, _, _) in CATALOGUE.items() for entry in wrong],
 )
 def test_wrong_answer_is_rejected_with_its_own_diagnosis(check, function, phrase):
     report = check(function)
@@ -352,16 +34,15 @@ def test_wrong_answer_is_rejected_with_its_own_diagnosis(check, function, phrase
 
 @pytest.mark.parametrize(
     ("check", "function"),
-    [(check, function) for check, (_, right) in CATALOGUE.items() for function in right],
+    [(check, function) for check, (_, right, _) in CATALOGUE.items() for function in right],
 )
 def test_right_answer_is_accepted(check, function):
-    assert check(function).require().message.startswith("Right: values and gradients agree with")
+    assert check(function).require().message.startswith("Right: values ")
 
 
 @pytest.mark.parametrize(
     ("check", "mistake", "sentence"),
-    [(checks.check_cosine_similarity_matrix, *entry) for entry in checks.COSINE_MISTAKES]
-    + [(checks.check_nt_xent, *entry) for entry in checks.NT_XENT_MISTAKES],
+    [(check, *entry) for check, (_, _, mistakes) in CATALOGUE.items() for entry in mistakes],
 )
 def test_no_mistake_hides_behind_another(check, mistake, sentence):
     assert check(mistake).text.startswith(sentence)
@@ -547,16 +228,16 @@ def test_failure_in_a_large_case_shows_its_worst_place():
 
 def test_numbers_are_shown_short():
     numbers = torch.tensor([-1e-9, 1 / 3, 12345.678, torch.nan, -torch.inf], dtype=torch.float64)
-    assert checks._show(numbers) == "[0, 0.3333, 12345.7, nan, -inf]"
+    assert exercise._show(numbers) == "[0, 0.3333, 12345.7, nan, -inf]"
 
 
 def test_oracles_give_known_values():
     same = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], dtype=torch.float64)
-    assert checks._nt_xent_loop(same[:2], same[2:], 0.3).item() == pytest.approx(math.log(3))
+    assert contrast._nt_xent_loop(same[:2], same[2:], 0.3).item() == pytest.approx(math.log(3))
     equal = torch.ones(4, 5, dtype=torch.float64)
-    assert checks._nt_xent_loop(equal, equal, 0.07).item() == pytest.approx(math.log(7))
-    cosines = checks._cosine_loop(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.tensor([[1.0, 0.0], [-6.0, -8.0]]))
-    torch.testing.assert_close(cosines, torch.tensor([[0.6, -1.0], [0.0, 0.0]]))
+    assert contrast._nt_xent_loop(equal, equal, 0.07).item() == pytest.approx(math.log(7))
+    found = cosines._cosine_loop(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.tensor([[1.0, 0.0], [-6.0, -8.0]]))
+    torch.testing.assert_close(found, torch.tensor([[0.6, -1.0], [0.0, 0.0]]))
 
 
 @EVERY_CHECK
@@ -581,7 +262,7 @@ def test_warnings_of_the_learner_are_kept_quiet(recwarn):
 
 
 def test_report_of_each_kind():
-    right, wrong, blank = (checks.Report(verdict, "one < two.\n\na = 1") for verdict in checks.SYMBOLS)
+    right, wrong, blank = (checks.Report(verdict, "one < two.\n\na = 1") for verdict in exercise.SYMBOLS)
     assert (right.passed, wrong.passed, blank.passed) == (True, False, False)
     assert (bool(right), bool(wrong), bool(blank)) == (True, False, False)
     assert repr(right) == "✓ Right: one < two.\n\na = 1"
@@ -596,6 +277,51 @@ def test_report_of_each_kind():
 
 
 def test_catalogue_is_as_large_as_promised():
-    for wrong, right in CATALOGUE.values():
+    for wrong, right, _ in CATALOGUE.values():
         assert len(wrong) >= 5
         assert len(right) >= 3
+
+
+# --- exercises of other kinds: labels among the arguments, a count or an accuracy as the result ---
+
+
+def share_of_pairs(labels, scores):
+    """The share of pairs with equal labels and both scores above 0: no gradient, labels as integers."""
+    assert labels.dtype == torch.int64 and not labels.requires_grad
+    hits = [labels[i] == labels[j] and min(scores[i], scores[j]) > 0 for i in range(len(labels)) for j in range(i)]
+    return torch.tensor(sum(map(float, hits)) / len(hits), dtype=scores.dtype)
+
+
+COUNTING = exercise.Exercise(
+    task="count",
+    cases=[{"labels": torch.tensor([0, 1, 0]), "scores": torch.tensor([1.0, 2, 3])}],
+    oracle=share_of_pairs,
+    mistakes=[(lambda labels, scores: (labels[:, None] == labels).double().mean(), "each row is paired with itself.")],
+    not_finite="",
+    verified="it counts",
+    gradients=False,
+    number=True,
+)
+
+
+def test_an_exercise_may_take_labels_and_a_plain_number():
+    assert exercise.judge(lambda labels, scores: 1 / 3, COUNTING).passed
+    assert exercise.judge(share_of_pairs, COUNTING).passed
+    assert "0.3333\ngot: 0.5" in exercise.judge(lambda labels, scores: 0.5, COUNTING).text
+    assert "paired with itself" in exercise.judge(lambda labels, scores: 5 / 9, COUNTING).text
+    assert "labels = [0, 1, 0]" in exercise.judge(lambda labels, scores: 0.5, COUNTING).text
+
+    def edits(labels, scores):
+        labels += 1
+        return 1 / 3
+
+    assert "changed its input `labels`" in exercise.judge(edits, COUNTING).text
+
+
+def test_an_exercise_may_ask_for_integers():
+    where = exercise.Exercise(
+        "find", [{"x": torch.tensor([1.0, -1, 2])}], lambda x: (x > 0).nonzero()[:, 0], [], "", "found", gradients=False
+    )
+    assert exercise.judge(lambda x: torch.tensor([0, 2]), where).passed
+    assert "result is torch.float32, not torch.int64" in exercise.judge(lambda x: torch.tensor([0.0, 2]), where).text
+    assert not exercise.judge(lambda x: x > 0, where)

@@ -18,8 +18,9 @@ import torch
 from matplotlib import style
 from PIL import Image
 
-from clbook import explorers, plots
-from clbook.explorers import Explorer, new_figure, softmax_weights, temperature
+from clbook import plots
+from clbook.explorers import Explorer, base, new_figure, temperature
+from clbook.explorers.temperature import PLACED, softmax_weights
 
 rng = np.random.default_rng(0)
 BATCH = np.r_[0.8, np.tanh(rng.normal(0, 0.3, 511))]
@@ -152,12 +153,12 @@ def test_the_static_panel_shows_each_setting(explorer):
     columns = panel.shape[1] // width
     for row in range(0, len(frames), columns):
         for column, frame in enumerate(frames[row : row + columns]):
-            left = column * (width + 2 * explorers.GAP)
+            left = column * (width + 2 * base.GAP)
             found = panel[top : top + height, left : left + width]
             assert np.abs(found - frame).mean() < 0.1  # but for the palette, pixel for pixel
             caption = panel[top + height : top + height + 60, left : left + width]
             assert (caption < 160).any(), "no sentence below the picture"
-        top += round((panel.shape[0] + 2 * explorers.GAP) / math.ceil(len(frames) / columns))
+        top += round((panel.shape[0] + 2 * base.GAP) / math.ceil(len(frames) / columns))
 
 
 def test_the_style_of_the_notebook_does_not_matter():
@@ -272,7 +273,7 @@ def test_left_out_parameters_keep_their_first_value():
 def test_a_panel_of_photographs_keeps_its_colours():
     noise = rng.integers(0, 256, (80, 90, 4), dtype=np.uint8)
     noise[..., 3] = 255
-    stored = Image.open(io.BytesIO(explorers._small_png(noise)))
+    stored = Image.open(io.BytesIO(base._small_png(noise)))
     assert np.array_equal(np.asarray(stored), noise[..., :3])
 
 
@@ -300,7 +301,7 @@ def told(share):
     return "under 1" if share < 0.01 else "over 99" if share > 0.99 else f"{share * 100:.0f}"
 
 
-@pytest.mark.parametrize("similarities", [explorers.PLACED, BATCH, [0.2, 0.3]], ids=["placed", "batch", "pair"])
+@pytest.mark.parametrize("similarities", [PLACED, BATCH, [0.2, 0.3]], ids=["placed", "batch", "pair"])
 @pytest.mark.parametrize("tau", [0.01, 0.05, 0.07, 0.1, 0.5, 1.0, 10.0])
 @pytest.mark.parametrize("positive", [-1.0, 0.0, 0.45, 1.0])
 def test_the_sentence_says_what_a_loop_computes(similarities, tau, positive):
@@ -353,7 +354,7 @@ def test_any_temperature_may_be_the_first():
 
 def test_the_rows_add_up_to_the_whole():
     """A batch's last row holds all the others: the widths of the bars are the whole softmax."""
-    for similarities in (explorers.PLACED, BATCH, [0.2, 0.3], BATCH[:9]):
+    for similarities in (PLACED, BATCH, [0.2, 0.3], BATCH[:9]):
         explorer = temperature(similarities)
         explorer.draw(tau=0.3)
         weights_axes = explorer._figure.axes[1]
@@ -365,7 +366,7 @@ def test_the_positive_differs_by_more_than_its_colour():
     cosines, weights, _ = temperature()._figure.axes
     markers = {line.get_marker() for line in cosines.lines} - {"None"}
     assert markers == {"*", "o"}
-    assert {explorers.POSITIVE, explorers.NEGATIVE} <= set(plots.PALETTE)
+    assert {base.POSITIVE, base.NEGATIVE} <= set(plots.PALETTE)
     assert [bar.get_hatch() for bar in weights.patches] == ["////", *[None] * 7]
     assert [label.get_text() for label in cosines.get_yticklabels()][:2] == ["positive", "hardest negative"]
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from clbook import datasets, evaluation, training
+from clbook import datasets, evaluation, models, training
+from clbook.methods import SimCLR
 from clbook.training import RECIPES, TrainConfig, fit, new_encoder
 
 TINY = {"image_size": 16, "width": 4, "batch_size": 8, "device": "cpu", "precision": "fp32"}
@@ -192,7 +193,66 @@ def test_uint8_and_float_pictures_train_alike(images):
 
 
 def test_labels_have_no_way_in():
-    assert set(inspect.signature(fit).parameters) == {"images", "config", "monitor", "on_row", "progress"}
+    names = {"images", "config", "method", "views", "monitor", "on_row", "progress"}
+    assert set(inspect.signature(fit).parameters) == names
+
+
+def test_a_method_and_views_of_ones_own_train_as_the_built_in_ones_do(images):
+    torch.manual_seed(tiny().seed)
+    method = SimCLR(models.build("small", width=4), temperature=tiny().temperature)
+    run = fit(images, tiny(), method=method, views=tiny().views())
+    assert run.method is method and run.encoder is method.encoder and not method.training
+    assert equal(weights(run.method), weights(fit(images, tiny()).method))
+
+
+def test_a_method_is_told_of_each_step_once_the_weights_have_moved(images):
+    class Watched(SimCLR):
+        def after_step(self):
+            seen.append(weights(self.encoder))
+
+    seen, method = [], Watched(models.build("small", width=4))
+    first = weights(method.encoder)
+    run = fit(images, tiny(steps=3), method=method)
+    assert len(seen) == 3 and not equal(first, seen[0]) and not equal(seen[0], seen[1])
+    assert equal(seen[2], weights(run.encoder))
+
+
+def test_what_needs_no_gradient_is_not_decayed(images):
+    method = SimCLR(models.build("small", width=4))
+    method.head.requires_grad_(False)
+    before = [p.clone() for p in method.head.parameters()]
+    fit(images, tiny(steps=2, weight_decay=1.0), method=method)
+    assert all(torch.equal(p, q) for p, q in zip(before, method.head.parameters(), strict=True))
+
+
+def test_views_of_ones_own_reach_the_loss(images):
+    class Three(SimCLR):
+        def loss(self, views):
+            assert [v.shape for v in views] == [(8, 3, 16, 16)] * 3 and views[0].is_floating_point()
+            return super().loss(views[:2])
+
+    fit(images, tiny(steps=2), method=Three(models.build("small", width=4)), views=lambda x, g: (x / 255,) * 3)
+
+
+class NoSteps(torch.nn.Module):
+    encoder = None
+
+    def loss(self, views):
+        return views
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "simclr"}, "method: expected a Module, got str"),
+        ({"method": NoSteps()}, r"method: expected .* loss\(views\) and .*, got a NoSteps without after_step"),
+        ({"method": torch.nn.Linear(1, 1)}, "without encoder, loss, after_step"),
+        ({"views": 3}, "views: expected a function or None, got int"),
+    ],
+)
+def test_a_method_or_views_that_cant_serve_are_refused(images, options, message):
+    with pytest.raises(TypeError, match=message):
+        fit(images, tiny(), **options)
 
 
 def test_the_loss_falls_where_it_is_easy():

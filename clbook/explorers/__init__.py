@@ -1,0 +1,16 @@
+"""Explorers: sliders, a picture, and a sentence that says what the picture shows.
+
+An explorer is a pure function that places the artists of one figure, and a thin wrapper that gives it
+sliders. Live in Jupyter the sliders move; where there is no kernel (GitHub, nbviewer, a printed page) the
+same output shows a few telling settings side by side. Each is worth opening alone:
+
+    from clbook.explorers import temperature
+    temperature()
+
+One file an explorer, each with one public function of the file's name; `base` holds what they share.
+"""
+
+from clbook.explorers.base import Explorer, new_figure
+from clbook.explorers.temperature import temperature
+
+__all__ = ["Explorer", "new_figure", "temperature"]

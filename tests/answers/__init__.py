@@ -1,0 +1,9 @@
+"""A catalogue of learners' answers, one file a topic, as `clbook.checks` has it.
+
+`CATALOGUE` holds for each check its wrong answers (function, phrase of the diagnosis), its right ones in several
+styles, and the mistakes that the check itself knows.
+"""
+
+from answers import contrast, similarity
+
+CATALOGUE = similarity.CATALOGUE | contrast.CATALOGUE
