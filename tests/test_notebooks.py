@@ -213,6 +213,21 @@ def test_a_failing_cell_leaves_the_file_alone_and_is_named(tmp_path, capsys):
     assert "ZeroDivisionError" in said
 
 
+def test_claims_are_tried_with_another_seed_and_nothing_is_written(tmp_path, capsys):
+    sources = "seed = 0  # of all that is random", "assert seed < 5", "print(seed)", "assert seed != 7, 'too many'"
+    path = write_source(tmp_path / "00_seed.ipynb", *sources)
+    before = path.read_bytes()
+    assert run_notebooks.main(["--seed", "3", str(path)]) == 0
+    assert "00_seed.ipynb, seed 3: all claims hold" in capsys.readouterr().out
+    assert run_notebooks.main(["--seed", "7", str(path)]) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 2 and all("seed 7: cell" in line and "AssertionError" in line for line in told)
+    assert "assert seed < 5" in told[0] and "too many" in told[1]
+    assert path.read_bytes() == before
+    assert run_notebooks.main(["--seed", "3", str(write_source(tmp_path / "01_none.ipynb", "x = 0"))]) == 1
+    assert "expected one line `seed = 0`, found 0" in capsys.readouterr().err
+
+
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = write_source(tmp_path / "00_old.ipynb", "1")
     before = path.read_bytes()

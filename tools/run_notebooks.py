@@ -3,6 +3,7 @@
     python tools/run_notebooks.py              every lesson
     python tools/run_notebooks.py 00 03        those whose names begin so; a path will do as well
     python tools/run_notebooks.py --check      run nothing, only name what is wrong with the files
+    python tools/run_notebooks.py --seed 3     do the claims hold with `seed = 3` for `seed = 0`? Nothing is written
 
 A lesson that fails in a cell stays as it was.
 """
@@ -24,6 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 CELL_TIMEOUT = 300  # seconds, as under nbval
 MAX_BYTES = 1_500_000  # GitHub stops showing notebooks somewhat above this
 WIDGET = "application/vnd.jupyter.widget-view+json"
+SEED = re.compile(r"^seed = 0\b", re.MULTILINE)
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
@@ -31,8 +34,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("lessons", nargs="*", help="beginnings of lesson names, or paths; all unless told")
     parser.add_argument("--check", action="store_true", help="run nothing, only check the files")
+    parser.add_argument("--seed", type=int, help="run with another seed, write nothing, name the claims that fail")
     options = parser.parse_args(arguments)
     paths = find_lessons(options.lessons)
+    if options.seed is not None:
+        held = [claims_hold(path, options.seed) for path in paths]
+        return 0 if all(held) else 1
     if not options.check:
         ran = [run(path) for path in paths]  # all of them, whether one fails or not
         return 0 if all(ran) else 1
@@ -61,12 +68,54 @@ def prepare_environment() -> None:
 
 def run(path: Path) -> bool:
     """Execute one notebook, normalise it and put it in its own place, all or nothing."""
-    from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-    prepare_environment()
     notebook = nbformat.read(path, as_version=4)
-    started, seconds = {}, {}  # by cell index
+    seconds = {}
+    try:
+        _execute(notebook, path.parent, seconds)
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        _tell_failure(path, notebook, max(seconds, default=0), error)
+        return False
+    notebook.metadata["clbook"] = {"source_hash": source_hash(notebook)}
+    write(normalise(notebook), path)
+    _tell_times(path, notebook, seconds)
+    return True
+
+
+def claims_hold(path: Path, seed: int) -> bool:
+    """Run a copy of the lesson with another seed, past cells that fail; name those."""
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    changed = [cell for cell in code if SEED.search(cell.source)]
+    if len(changed) != 1:
+        print(f"{path.name}: expected one line `seed = 0`, found {len(changed)}", file=sys.stderr)
+        return False
+    changed[0].source = SEED.sub(f"seed = {seed}", changed[0].source)
+    _execute(notebook, path.parent, {}, allow_errors=True)
+    failed = [(cell.id, output) for cell in code for output in cell.outputs if output.output_type == "error"]
+    for cell_id, output in failed:
+        where = next((line for line in output.traceback if "->" in line), "")
+        where = next((line.strip() for line in ANSI.sub("", where).splitlines() if "->" in line), "")
+        print(f"{path.name}, seed {seed}: cell {cell_id}: {output.ename} {output.evalue} {where}", flush=True)
+    if not failed:
+        print(f"{path.name}, seed {seed}: all claims hold", flush=True)
+    return not failed
+
+
+def _execute(notebook, folder: Path, seconds: dict[int, float], **options) -> None:
+    """Run all cells in `folder`; `seconds` tells of each cell, by its index, how long it took, or that it began."""
+    from nbclient import NotebookClient
+
+    prepare_environment()
+    started = {}
+
+    def begin(cell, cell_index):
+        started[cell_index], seconds[cell_index] = time.perf_counter(), 0.0
+
+    def end(cell, cell_index, execute_reply):
+        seconds[cell_index] = time.perf_counter() - started[cell_index]
+
     with tempfile.TemporaryDirectory(prefix="lesson-") as sockets:
         client = NotebookClient(
             notebook,
@@ -75,23 +124,14 @@ def run(path: Path) -> bool:
             kernel_name="python3",
             record_timing=False,
             store_widget_state=False,
-            resources={"metadata": {"path": str(path.parent)}},
-            on_cell_execute=lambda cell, cell_index: started.update({cell_index: time.perf_counter()}),
-            on_cell_executed=lambda cell, cell_index, execute_reply: seconds.update(
-                {cell_index: time.perf_counter() - started[cell_index]}
-            ),
+            resources={"metadata": {"path": str(folder)}},
+            on_cell_execute=begin,
+            on_cell_executed=end,
+            **options,
         )
         if os.name == "posix":  # kernels over TCP race for ports, and one that loses hangs
             client.config.KernelManager.update(transport="ipc", ip=os.path.join(sockets, "k"))
-        try:
-            client.execute()
-        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-            _tell_failure(path, notebook, max(started, default=0), error)
-            return False
-    notebook.metadata["clbook"] = {"source_hash": source_hash(notebook)}
-    write(normalise(notebook), path)
-    _tell_times(path, notebook, seconds)
-    return True
+        client.execute()
 
 
 def write(notebook, path: Path) -> None:
