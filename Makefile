@@ -63,7 +63,7 @@ unit:
 	$(RUN) -m pytest -q -n 2 --dist loadfile -m 'not browser and not slow'
 
 nbval:
-	$(RUN) -m pytest -q $(NBVAL) notebooks/[0-9]*.ipynb
+	$(RUN) -m pytest -q -n 2 --dist loadfile $(NBVAL) notebooks/[0-9]*.ipynb
 	$(RUN) -m pytest -q -m slow
 
 browser:

@@ -229,11 +229,11 @@ def screenshot(page, folder, name):
     page.screenshot(path=Path(os.environ.get("SHOTS", folder)) / f"{name}.png")
 
 
-def temperature_notebook(*more):
+def explorer_notebook(name, *more):
     return nbformat.v4.new_notebook(
         cells=[
-            nbformat.v4.new_markdown_cell("## Feel the temperature"),
-            nbformat.v4.new_code_cell("from clbook.explorers import temperature\n\ntemperature()", id="slide"),
+            nbformat.v4.new_markdown_cell("## Move the sliders"),
+            nbformat.v4.new_code_cell(f"from clbook.explorers import {name}\n\n{name}()", id="slide"),
             nbformat.v4.new_markdown_cell("*The text below the explorer must stay where it is.*"),
             *more,
         ],
@@ -245,14 +245,14 @@ def temperature_notebook(*more):
 def stored_notebook(tmp_path_factory):
     """The notebook's file as the repository would keep it: run and normalised, without live widgets."""
     path = tmp_path_factory.mktemp("stored") / "stored.ipynb"
-    nbformat.write(temperature_notebook(), path)
+    nbformat.write(explorer_notebook("temperature"), path)
     assert run_notebooks.run(path)
     return path
 
 
 def test_sliders_move_the_picture_and_the_sentence(page, lab, tmp_path):
     other = nbformat.v4.new_code_cell("raise RuntimeError('a long training, which this test leaves out')")
-    nbformat.write(temperature_notebook(other), lab.root / "temperature.ipynb")
+    nbformat.write(explorer_notebook("temperature", other), lab.root / "temperature.ipynb")
     open_and_run(page, lab, "temperature.ipynb", cells=["slide"])
     image = page.locator(".jp-OutputArea-output .widget-image")
     sentence = page.get_by_role("status").filter(has_text="the positive")
@@ -285,6 +285,30 @@ def test_sliders_move_the_picture_and_the_sentence(page, lab, tmp_path):
     _drag(page, handles.nth(1), page.locator(".widget-slider .noUi-target").nth(1), to=0.25)
     moved(1, r"^[-−]0\.5")
     screenshot(page, tmp_path, "temperature-moved")
+    assert page.problems == []
+
+
+@pytest.mark.parametrize("name", ["vectors", "margin", "queue"])
+def test_each_slider_of_an_explorer_moves_its_picture(page, lab, tmp_path, name):
+    nbformat.write(explorer_notebook(name), lab.root / f"{name}.ipynb")
+    open_and_run(page, lab, f"{name}.ipynb", cells=["slide"])
+    image, handles = page.locator(".jp-OutputArea-output .widget-image"), page.locator(".widget-slider .noUi-handle")
+    image.scroll_into_view_if_needed()
+    below = page.get_by_role("emphasis")
+    places = image.bounding_box(), below.bounding_box()
+    seen = [pixels(image)]
+    assert " ink " in seen[0] and handles.count() > 1
+    for i in range(handles.count()):
+        readout = page.locator(".widget-readout").nth(i)
+        before = readout.inner_text()
+        handles.nth(i).focus()
+        page.keyboard.press("ArrowRight")
+        if readout.inner_text() == before:  # it stood at the end of its range
+            page.keyboard.press("ArrowLeft")
+        expect(readout).not_to_have_text(before)
+        seen.append(wait_for_another(page, image, seen))
+        assert (image.bounding_box(), below.bounding_box()) == places
+    screenshot(page, tmp_path, f"{name}-moved")
     assert page.problems == []
 
 
