@@ -11,13 +11,16 @@ import time
 
 import numpy as np
 
-from clbook.explorers import temperature
+from clbook.explorers import circle, temperature, tolerance, vectors
 
 AIM = 50  # milliseconds
 BATCH = np.r_[0.8, np.tanh(np.random.default_rng(0).normal(0, 0.3, 65_535))]
 EXPLORERS = {  # every explorer joins here, with the heaviest input it is meant for
     "temperature": temperature,
     "temperature, a batch of 65,536": lambda: temperature(BATCH),
+    "vectors": vectors,
+    "circle": circle,
+    "tolerance": tolerance,
 }
 
 

@@ -1,8 +1,10 @@
 """The comparisons themselves: they take turns, count right, say what is missing, and compare like with like."""
 
+import importlib
 import json
 import sys
 
+import lesson03
 import measure
 import peers
 import pytest
@@ -174,3 +176,31 @@ def test_an_unknown_section_is_told(command, capsys):
 def test_a_child_prints_what_it_found(arguments, found, command, capsys):
     command(["--child", *arguments])
     assert set(json.loads(capsys.readouterr().out)) == found
+
+
+# --- results that lessons read ----------------------------------------------------------------------------
+
+
+def test_the_curve_of_lesson_03_is_what_its_script_makes_and_its_explorer_shows():
+    lines, rows = lesson03.RESULTS.read_text().splitlines(), lesson03.read()
+    assert all(repr(setting) in lines[0] for setting in (lesson03.PICTURES, lesson03.SETTINGS))
+    found = sorted((float(row["tau"]), int(row["seed"])) for row in rows)
+    assert found == sorted((tau, seed) for tau in lesson03.TAUS for seed in lesson03.SEEDS)
+    assert set(rows[0]) == {"tau", "seed", *lesson03.MEASURED}
+    shown = importlib.import_module("clbook.explorers.tolerance").ROWS  # τ, knn, uniformity, tolerance, others
+    for measured, row in zip(lesson03.means(rows), shown, strict=True):
+        assert measured[:5] == pytest.approx(row, abs=1e-9)
+
+
+def test_a_run_of_lesson_03_is_measured_by_pairs(monkeypatch, tmp_path):
+    h = torch.tensor([[1.0, 0], [0, 2], [3, 0], [-1, 0]])
+    found = lesson03.by_shape(h, torch.tensor([0, 0, 1, 1]))
+    assert found == pytest.approx({"tolerance": (0 - 1) / 2, "others": (1 - 1 + 0 + 0) / 4})
+    monkeypatch.setattr(lesson03, "measure", lambda tau, seed: dict.fromkeys(lesson03.MEASURED, tau + seed))
+    lesson03.main([0, 2], [0.5, 0.1], tmp_path / "rows.csv")
+    rows = lesson03.read(tmp_path / "rows.csv")
+    assert [(row["tau"], row["seed"], row["knn"]) for row in rows][:2] == [
+        ("0.5", "0", "0.5000"),
+        ("0.1", "0", "0.1000"),
+    ]
+    assert [row[:2] for row in lesson03.means(rows)] == [(0.1, 1.1), (0.5, 1.5)]

@@ -159,17 +159,30 @@ def test_result_in_place_of_the_function(check, given):
     assert f"your function itself, not called; it was given a {type(given).__name__}" in check(given).text
 
 
-@pytest.mark.parametrize("edit", [lambda x: x.div_(x.norm()), lambda x: x.data.zero_(), lambda x: x.t_()])
-@pytest.mark.parametrize("position", [0, 1])
-@EVERY_CHECK
-def test_input_edited_in_place_is_detected_though_the_result_is_right(check, position, edit):
-    def editing(*inputs):
-        result = CATALOGUE[check][1][0](*inputs)
-        edit(inputs[position])
-        return result
+def edit_in_place(x, what):
+    if what == "its shape":
+        x.unsqueeze_(0)
+    elif x.dtype == torch.bool:
+        x.logical_not_()
+    elif what == "its values":
+        x.add_(1)
+    else:  # behind autograd's back
+        x.data.sub_(1)
 
-    assert "changed its input" in check(editing).text
-    assert f"`{[['a', 'b'], ['view1', 'view2']][check is checks.check_nt_xent][position]}`" in check(editing).text
+
+@pytest.mark.parametrize("what", ["its values", "its data", "its shape"])
+@EVERY_CHECK
+def test_input_edited_in_place_is_detected_though_the_result_is_right(check, what):
+    right = CATALOGUE[check][1][0]
+    for position in range(4):  # each argument that is a tensor
+
+        def editing(*inputs, position=position):
+            result = right(*inputs)
+            tensors = [x for x in inputs if isinstance(x, torch.Tensor)]
+            edit_in_place(tensors[position % len(tensors)], what)
+            return result
+
+        assert "your function changed its input `" in check(editing).text
 
 
 def test_zeroed_inputs_do_not_move_the_expected_values():
@@ -238,6 +251,18 @@ def test_oracles_give_known_values():
     assert contrast._nt_xent_loop(equal, equal, 0.07).item() == pytest.approx(math.log(7))
     found = cosines._cosine_loop(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.tensor([[1.0, 0.0], [-6.0, -8.0]]))
     torch.testing.assert_close(found, torch.tensor([[0.6, -1.0], [0.0, 0.0]]))
+
+
+def test_oracles_of_the_softmax_give_known_values():
+    three = torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64)
+    gradient = contrast._info_nce_gradient_loop(three, 1.0)
+    assert gradient.tolist() == pytest.approx([-0.33476, 0.24473, 0.09003], abs=1e-5)  # 1/(1 + e + e²) = 0.09003
+    assert gradient.sum().item() == pytest.approx(0, abs=1e-12)
+    assert contrast._log_sum_exp_loop(torch.zeros(2, 7)).tolist() == pytest.approx([math.log(7)] * 2)
+    unit = torch.eye(3, dtype=torch.float64)
+    assert contrast._info_nce_loop(unit, 5 * unit, 1.0).item() == pytest.approx(math.log(math.e + 2) - 1)
+    assert contrast._false_negatives_loop(torch.tensor([0, 0, 1])).item() == pytest.approx(1 / 3)
+    assert contrast._false_negatives_loop(torch.arange(4)).item() == 0
 
 
 @EVERY_CHECK

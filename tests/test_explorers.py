@@ -19,8 +19,8 @@ from matplotlib import style
 from PIL import Image
 
 from clbook import plots
-from clbook.explorers import Explorer, base, new_figure, temperature
-from clbook.explorers.temperature import PLACED, softmax_weights
+from clbook.explorers import Explorer, base, circle, new_figure, temperature, tolerance, vectors
+from clbook.explorers.temperature import PLACED, gradients, short, softmax_weights
 
 rng = np.random.default_rng(0)
 BATCH = np.r_[0.8, np.tanh(rng.normal(0, 0.3, 511))]
@@ -28,6 +28,9 @@ EXPLORERS = {  # every explorer joins here, in each of its shapes
     "temperature": temperature,
     "temperature, a batch of 512": lambda: temperature(BATCH),
     "temperature, one negative": lambda: temperature([0.2, 0.3], tau=0.07),
+    "vectors": vectors,
+    "circle": circle,
+    "tolerance": tolerance,
 }
 
 
@@ -290,7 +293,8 @@ def by_hand(similarities, tau):
 SENTENCE = re.compile(
     r"τ = ([\d.]+): the positive \(similarity (−?[\d.]+)\) takes (.+?) % of the weight, "
     r"the hardest negative \((−?[\d.]+)\) (.+?) %; the loss is ([\d.]+) "
-    r"\(blind guessing: log (\d+) = ([\d.]+)\)\."
+    r"\(blind guessing: log (\d+) = ([\d.]+)\)\. "
+    r"Gradient: ([−+\d.]+) on the positive, ([−+\d.]+) on that negative\."
 )
 
 
@@ -315,6 +319,9 @@ def test_the_sentence_says_what_a_loop_computes(similarities, tau, positive):
     assert float(found[5]) == pytest.approx(loss, abs=0.0051)
     assert int(found[6]) == len(similarities)
     assert float(found[7]) == pytest.approx(math.log(len(similarities)), abs=0.0051)
+    slopes = -math.fsum(weights[1:]) / tau, weights[1] / tau
+    for text, slope in zip(found[8:], slopes, strict=True):
+        assert float(text.replace("−", "-")) == pytest.approx(slope, rel=0.051, abs=0.0006)
 
 
 def test_weights_of_equal_similarities_are_equal_and_the_loss_is_log_n():
@@ -362,12 +369,36 @@ def test_the_rows_add_up_to_the_whole():
         assert sum(widths) == pytest.approx(1) and 2 <= len(widths) <= 8
 
 
+def test_the_gradients_are_those_of_autograd_and_sum_to_zero():
+    for similarities in (PLACED, BATCH, [0.2, 0.3], BATCH[:9]):
+        for tau in (0.05, 0.2, 3.0):
+            s = torch.tensor(np.asarray(similarities), dtype=torch.float64, requires_grad=True)
+            torch.nn.functional.cross_entropy(s[None] / tau, torch.tensor([0])).backward()
+            found = gradients(softmax_weights(similarities, tau)[0], tau)
+            assert found == pytest.approx(s.grad.numpy(), abs=1e-9)
+            assert found.sum() == pytest.approx(0, abs=1e-9)
+
+
+def test_the_bars_of_the_gradients_are_in_units_of_one_over_tau():
+    explorer = temperature([0.6, 0.5, 0.1])
+    explorer.draw(tau=0.2)
+    weights, _ = by_hand([0.6, 0.5, 0.1], 0.2)
+    widths = [bar.get_width() for bar in explorer._figure.axes[2].patches]
+    assert widths == pytest.approx([weights[0] - 1, *weights[1:]])
+
+
+def test_numbers_are_short_and_signed():
+    told = {0.0: "0", 1e-12: "0", 0.0004: "0", -0.0123: "−0.012", 0.5: "+0.50", 5.03: "+5.0", -84.2: "−84", 100: "+100"}
+    assert {number: short(number) for number in told} == told
+
+
 def test_the_positive_differs_by_more_than_its_colour():
-    cosines, weights, _ = temperature()._figure.axes
+    cosines, weights, gradients, _ = temperature()._figure.axes
     markers = {line.get_marker() for line in cosines.lines} - {"None"}
     assert markers == {"*", "o"}
     assert {base.POSITIVE, base.NEGATIVE} <= set(plots.PALETTE)
-    assert [bar.get_hatch() for bar in weights.patches] == ["////", *[None] * 7]
+    for axes in weights, gradients:
+        assert [bar.get_hatch() for bar in axes.patches] == ["////", *[None] * 7]
     assert [label.get_text() for label in cosines.get_yticklabels()][:2] == ["positive", "hardest negative"]
 
 

@@ -10,8 +10,34 @@ with the sentence that names it. A learner whose values equal a mistake's values
 One file a topic; `exercise` holds what they share.
 """
 
-from clbook.checks.contrast import check_nt_xent
+from clbook.checks.contrast import (
+    check_false_negatives,
+    check_info_nce,
+    check_info_nce_gradient,
+    check_log_sum_exp,
+    check_nt_xent,
+)
 from clbook.checks.exercise import CheckFailed, Exercise, Report
-from clbook.checks.similarity import check_cosine_similarity_matrix
+from clbook.checks.similarity import (
+    check_angle,
+    check_cosine_from_distance,
+    check_cosine_similarity_matrix,
+    check_euclidean_distance_matrix,
+    check_nearest_neighbours,
+)
 
-__all__ = ["CheckFailed", "Exercise", "Report", "check_cosine_similarity_matrix", "check_nt_xent"]
+__all__ = [
+    "CheckFailed",
+    "Exercise",
+    "Report",
+    "check_angle",
+    "check_cosine_from_distance",
+    "check_cosine_similarity_matrix",
+    "check_euclidean_distance_matrix",
+    "check_false_negatives",
+    "check_info_nce",
+    "check_info_nce_gradient",
+    "check_log_sum_exp",
+    "check_nearest_neighbours",
+    "check_nt_xent",
+]

@@ -79,6 +79,7 @@ class Exercise:
     edge_cases: list[dict] = field(default_factory=list)  # values only: gradients are not defined there
     gradients: bool = True  # False where there are none: an accuracy, a count
     number: bool = False  # whether a plain Python number will do as the result
+    tolerance: float = TOLERANCE  # absolute; relative it is always TOLERANCE
 
 
 class _Stop(Exception):
@@ -118,7 +119,7 @@ def _judge(function: Callable, exercise: Exercise) -> None:
             stop = stopped
             break
     expected = expected[: len(results)]
-    wrong = [i for i, result in enumerate(results) if not _close(result, expected[i])]
+    wrong = [i for i, result in enumerate(results) if not _close(result, expected[i], exercise.tolerance)]
     if wrong:
         diagnosis, i = _diagnose(exercise, cases, results, wrong), wrong[0]
         raise _Stop(diagnosis + _show_difference(cases[i], results[i], expected[i]))
@@ -226,7 +227,7 @@ def _diagnose(exercise: Exercise, cases: list[dict], results: list[torch.Tensor]
         return exercise.not_finite
     compared = finite or range(len(results))
     for mistake, sentence in exercise.mistakes:
-        if all(_close(results[i], mistake(*_copy(cases[i]).values())) for i in compared):
+        if all(_close(results[i], mistake(*_copy(cases[i]).values()), exercise.tolerance) for i in compared):
             return sentence
     numbers = torch.cat([results[i].double().flatten() for i in compared])
     if len(compared) > 1 and len(numbers.unique()) == 1:

@@ -11,6 +11,9 @@ One file an explorer, each with one public function of the file's name; `base` h
 """
 
 from clbook.explorers.base import Explorer, new_figure
+from clbook.explorers.circle import circle
 from clbook.explorers.temperature import temperature
+from clbook.explorers.tolerance import tolerance
+from clbook.explorers.vectors import vectors
 
-__all__ = ["Explorer", "new_figure", "temperature"]
+__all__ = ["Explorer", "circle", "new_figure", "temperature", "tolerance", "vectors"]

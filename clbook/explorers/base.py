@@ -202,4 +202,4 @@ def percent(share):
 
 def signed(similarity):
     """Two decimals and a true minus sign."""
-    return f"{similarity:.2f}".replace("-", "−")
+    return f"{similarity:z.2f}".replace("-", "−")

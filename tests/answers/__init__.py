@@ -6,4 +6,4 @@ styles, and the mistakes that the check itself knows.
 
 from answers import contrast, similarity
 
-CATALOGUE = similarity.CATALOGUE | contrast.CATALOGUE
+CATALOGUE = contrast.CATALOGUE | similarity.CATALOGUE

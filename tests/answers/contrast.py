@@ -8,7 +8,13 @@ import torch.nn.functional as F
 
 from answers.edit import edited
 from clbook import checks, losses
-from clbook.checks.contrast import NT_XENT_MISTAKES
+from clbook.checks.contrast import (
+    FALSE_NEGATIVES_MISTAKES,
+    INFO_NCE_GRADIENT_MISTAKES,
+    INFO_NCE_MISTAKES,
+    LOG_SUM_EXP_MISTAKES,
+    NT_XENT_MISTAKES,
+)
 
 # The two ways people write it: the first stays in logarithms, the second overflows at τ = 0.01.
 NT_XENT = """
@@ -208,6 +214,246 @@ WRONG_NT_XENT = [
 ]
 
 
+# --- InfoNCE ---
+
+INFO_NCE = """
+def info_nce(query, key, temperature):
+    query = F.normalize(query, dim=1)
+    key = F.normalize(key, dim=1)
+    logits = query @ key.T / temperature
+    losses = F.cross_entropy(logits, torch.arange(len(logits)), reduction="none")
+    return losses.mean()
+"""
+
+INFO_NCE_RAW = """
+def info_nce(query, key, temperature):
+    query, key = query / query.norm(dim=1, keepdim=True), key / key.norm(dim=1, keepdim=True)
+    weights = torch.exp(query @ key.T / temperature)
+    share = weights.diagonal() / weights.sum(1)
+    return -torch.log(share).mean()
+"""
+
+
+def info_nce_loops(query, key, temperature):
+    total = 0
+    for i, q in enumerate(query):
+        scores = torch.stack([F.cosine_similarity(q, k, dim=0) / temperature for k in key])
+        total = total + torch.logsumexp(scores, 0) - scores[i]
+    return total / len(query)
+
+
+def info_nce_softplus(query, key, tau):
+    """One softplus for each anchor: log(1 + Σ exp(s_j − s_pos)) over the negatives alone."""
+    s = F.cosine_similarity(query[:, None], key[None], dim=2) / tau
+    own = torch.eye(len(s), dtype=torch.bool)
+    return F.softplus(s.masked_fill(own, -torch.inf).logsumexp(1) - s.diagonal()).mean()
+
+
+def info_nce_einsum(query, key, temperature):
+    logits = torch.einsum("nd,md->nm", F.normalize(query), F.normalize(key)).div(temperature)
+    return -logits.log_softmax(dim=1).diagonal().mean()
+
+
+def info_nce_in_float64(query, key, temperature):
+    return edited(INFO_NCE_RAW)(query.double(), key.double(), temperature).to(query.dtype)
+
+
+RIGHT_INFO_NCE = [
+    edited(INFO_NCE),
+    info_nce_loops,
+    info_nce_softplus,
+    info_nce_einsum,
+    info_nce_in_float64,
+    losses.info_nce,
+]
+
+WRONG_INFO_NCE = [
+    (edited(INFO_NCE, " / temperature"), "without the temperature"),
+    (edited(INFO_NCE, "/ temperature", "* temperature"), "multiplied by the temperature"),
+    (edited(INFO_NCE_RAW, "/ temperature", "* temperature"), "multiplied by the temperature"),
+    (lambda q, k, t: F.cross_entropy(q @ k.T / t, torch.arange(len(q))), "not normalised"),
+    (edited(INFO_NCE, "query = F.normalize(query, dim=1)", "pass"), "only one side is normalised: `query` isn't"),
+    (edited(INFO_NCE, "key = F.normalize(key, dim=1)", "pass"), "only one side is normalised: `key` isn't"),
+    (edited(INFO_NCE, "dim=1", "dim=0"), "wrong axis"),
+    (edited(INFO_NCE, "query @ key.T", "key @ query.T"), "anchors and candidates are exchanged"),
+    (edited(INFO_NCE_RAW, "weights.sum(1)", "weights.sum(0)"), "anchors and candidates are exchanged"),
+    (edited(INFO_NCE_RAW, "weights.sum(1)", "(weights.sum(1) - weights.diagonal())"), "left out of the denominator"),
+    (edited(INFO_NCE, "torch.arange(len(logits))", "torch.arange(len(logits)).roll(-1)"), "Yours is row i + 1"),
+    (edited(INFO_NCE, "torch.arange(len(logits))", "torch.arange(len(logits)).roll(1)"), "wrong place"),
+    (edited(INFO_NCE, "torch.arange(len(logits))", "torch.zeros(len(logits)).long()"), "Yours is row 0"),
+    (edited(INFO_NCE, "losses.mean()", "losses.sum()"), "this is the sum"),
+    (edited(INFO_NCE, "losses.mean()", "losses"), "these are the N terms"),
+    (edited(INFO_NCE, "losses.mean()", "-losses.mean()"), "the sign is wrong"),
+    (edited(INFO_NCE_RAW, "-torch.log(share).mean()", "-torch.log(share.mean())"), "this is −log(mean)"),
+    (edited(INFO_NCE_RAW, "log(share)", "log(share + 1e-8)"), "caps the loss"),
+    (edited(INFO_NCE_RAW), "NaN or infinite at τ = 0.01"),
+    (lambda q, k, t: (losses.info_nce(q, k, temperature=t) + losses.info_nce(k, q, temperature=t)) / 2, "as in CLIP"),
+    (lambda q, k, t: losses.nt_xent(q, k, temperature=t), "this is NT-Xent"),
+    (lambda q, k, t: losses.info_nce(q, k, temperature=t).item(), "of type float, not a tensor"),
+    (lambda q, k, t: losses.info_nce(q, k.detach(), temperature=t), "no gradient flows back to `key`"),
+    (lambda q, k, t: losses.info_nce(q, k, temperature=t + 1e-3), "not in a way that this check knows"),
+]
+
+
+# --- log-sum-exp ---
+
+LOG_SUM_EXP = """
+def log_sum_exp(logits):
+    largest = logits.max(dim=1, keepdim=True).values
+    total = (logits - largest).exp().sum(dim=1)
+    return total.log() + largest[:, 0]
+"""
+
+
+def log_sum_exp_loops(logits):
+    results = []
+    for row in logits:
+        top = row.max()
+        results.append(top + torch.log(sum(torch.exp(x - top) for x in row)))
+    return torch.stack(results)
+
+
+def log_sum_exp_pairwise(logits):
+    total = logits[:, 0]
+    for column in logits.T[1:]:
+        total = torch.logaddexp(total, column)
+    return total
+
+
+RIGHT_LOG_SUM_EXP = [
+    edited(LOG_SUM_EXP),
+    log_sum_exp_loops,
+    log_sum_exp_pairwise,
+    lambda logits: torch.logsumexp(logits, 1),
+    lambda logits: logits.double().exp().sum(1).log().to(logits.dtype),
+]
+
+WRONG_LOG_SUM_EXP = [
+    (lambda logits: logits.exp().sum(1).log(), "vanishes below −103"),
+    (edited(LOG_SUM_EXP, "logits.max(dim=1, keepdim=True).values", "logits.max() + 0 * logits[:, :1]"), "its own"),
+    (lambda logits: logits.exp().sum(1), "the log is missing"),
+    (edited(LOG_SUM_EXP, "exp().sum(dim=1)", "exp().sum(dim=0)"), "stops with an error"),
+    (lambda logits: logits.logsumexp(0), "over each column"),
+    (lambda logits: logits.logsumexp((0, 1)), "one number for the whole matrix"),
+    (lambda logits: logits.logsumexp(1).mean(), "the mean over the rows"),
+    (edited(LOG_SUM_EXP, "largest[:, 0]", "largest"), "broadcasts to [N, N]"),
+    (lambda logits: logits.logsumexp(1, keepdim=True), "of shape [N, 1]"),
+    (lambda logits: logits.logsumexp(1) - math.log(logits.shape[1]), "the log of the mean"),
+    (edited(LOG_SUM_EXP, " + largest[:, 0]"), "has to be added again"),
+    (edited(LOG_SUM_EXP, " + largest", " - largest"), "subtracted once more"),
+    (lambda logits: logits.exp().log().sum(1), "sum first, then take the log"),
+    (lambda logits: logits.amax(1), "the others count too"),
+    (lambda logits: logits.log_softmax(1), "this is log-softmax"),
+    (lambda logits: logits.clamp(max=80).exp().sum(1).log(), "cut off before exp"),
+    (lambda logits: logits.clamp(-60, 80).exp().sum(1).log(), "not in a way"),
+    (lambda logits: logits.clamp(max=80).logsumexp(1), "cut off before exp"),
+    (lambda logits: torch.logsumexp(logits.detach(), 1), "no gradient flows back to `logits`"),
+]
+
+
+# --- the gradient ---
+
+GRADIENT = """
+def gradient(similarities, tau):
+    p = torch.softmax(similarities / tau, dim=0)
+    target = torch.zeros_like(p)
+    target[0] = 1
+    return (p - target) / tau
+"""
+
+
+def gradient_by_autograd(similarities, tau):
+    s = similarities.clone().requires_grad_()
+    loss = F.cross_entropy(s[None] / tau, torch.tensor([0]))
+    return torch.autograd.grad(loss, s)[0]
+
+
+def gradient_loops(similarities, temperature):
+    weights = [torch.exp((s - max(similarities)) / temperature) for s in similarities]
+    shares = [w / sum(weights) for w in weights]
+    return torch.stack([-sum(shares[1:]) / temperature, *(p / temperature for p in shares[1:])])
+
+
+RIGHT_GRADIENT = [
+    edited(GRADIENT),
+    gradient_by_autograd,
+    gradient_loops,
+    lambda s, tau: ((s / tau).softmax(0) - F.one_hot(torch.tensor(0), len(s))) / tau,
+]
+
+WRONG_GRADIENT = [
+    (edited(GRADIENT, "(p - target) / tau", "p - target"), "the factor 1/τ is missing"),
+    (edited(GRADIENT, "(p - target) / tau", "(p - target) * tau"), "multiplied by τ"),
+    (edited(GRADIENT, "similarities / tau", "similarities"), "those at τ = 1"),
+    (edited(GRADIENT, "(p - target)", "(target - p)"), "turn the sign."),
+    (edited(GRADIENT, "(p - target) / tau", "target - p"), "turn the sign; and the factor"),
+    (edited(GRADIENT, "(p - target)", "p"), "as if it were a negative"),
+    (edited(GRADIENT, "target[0] = 1", "target[0] = 2 * p[0]"), "and all entries sum to zero"),
+    (edited(GRADIENT, "target[0] = 1", "target[0] = 2 * p[0] - 1"), "raising its similarity lowers the loss"),
+    (edited(GRADIENT, "target[0]", "target[-1]"), "not the last"),
+    (edited(GRADIENT, "(p - target) / tau", "(p - target) / tau / len(p)"), "divided by N"),
+    (
+        lambda s, tau: ((s / tau).exp() / (s / tau).exp().sum() - F.one_hot(torch.tensor(0), len(s))) / tau,
+        "NaN or infinite at τ = 0.01",
+    ),
+    (lambda s, tau: gradient_loops(s, tau)[1:], "expected (shape [3], not [2])"),
+]
+
+
+# --- false negatives ---
+
+SHARE = """
+def share(labels):
+    n = len(labels)
+    same = labels[:, None] == labels[None, :]
+    others = same.sum(1) - 1
+    return (2 * others / (2 * n - 2)).mean()
+"""
+
+
+def share_in_loops(labels):
+    both, n, false = labels.tolist() * 2, len(labels), 0
+    for i in range(2 * n):
+        false += sum(both[i] == both[k] for k in range(2 * n)) - 2
+    return false / (2 * n * (2 * n - 2))
+
+
+def share_with_a_mask(labels):
+    both, n = labels.repeat(2), len(labels)
+    own = torch.eye(2 * n, dtype=torch.bool)
+    negatives = ~(own | own.roll(n, 1))
+    return (both[:, None] == both)[negatives].double().mean()
+
+
+def share_from_counts(labels):
+    counts = torch.bincount(labels - labels.min())
+    return (counts * (counts - 1)).sum() / (len(labels) * (len(labels) - 1))
+
+
+RIGHT_SHARE = [edited(SHARE), share_in_loops, share_with_a_mask, share_from_counts]
+
+WRONG_SHARE = [
+    (edited(SHARE, "(2 * others / (2 * n - 2)).mean()", "same.double().mean()"), "are counted as negatives"),
+    (edited(SHARE, "(2 * others / (2 * n - 2))", "((2 * others + 1) / (2 * n - 1))"), "positive is counted"),
+    (edited(SHARE, "2 * n - 2", "2 * n - 1"), "of these, one is the positive"),
+    (edited(SHARE, "2 * n - 2", "2 * n"), "none of its negatives"),
+    (edited(SHARE, " / (2 * n - 2)", " / 1"), "mean count of false negatives"),
+    (edited(SHARE, "2 * others / (2 * n - 2)", "others / 1"), "mean count of pictures"),
+    (edited(SHARE, "(2 * others / (2 * n - 2)).mean()", "others.sum().item()"), "total count:"),
+    (lambda labels: 4 * (labels[:, None] == labels).sum().item() - 4 * len(labels), "total count of pairs"),
+    (edited(SHARE, "(2 * others / (2 * n - 2))", "(1 - others / (n - 1))"), "share of the true negatives"),
+    (edited(SHARE, "2 * others / (2 * n - 2)", "others / (2 * n - 2)"), "both are false"),
+    (lambda labels: 1 / len(set(labels.tolist())), "a guess for even classes"),
+    (edited(SHARE, "(2 * others / (2 * n - 2)).mean()", "others.sum()"), "not plain numbers of the kind asked for"),
+    (lambda labels: 0.2, "same value whatever"),
+    (edited(SHARE, "(2 * others / (2 * n - 2)).mean()", "2 * others / (2 * n - 2)"), "(shape [], not [3])"),
+]
+
+
 CATALOGUE = {
     checks.check_nt_xent: (WRONG_NT_XENT, RIGHT_NT_XENT, NT_XENT_MISTAKES),
+    checks.check_info_nce: (WRONG_INFO_NCE, RIGHT_INFO_NCE, INFO_NCE_MISTAKES),
+    checks.check_log_sum_exp: (WRONG_LOG_SUM_EXP, RIGHT_LOG_SUM_EXP, LOG_SUM_EXP_MISTAKES),
+    checks.check_info_nce_gradient: (WRONG_GRADIENT, RIGHT_GRADIENT, INFO_NCE_GRADIENT_MISTAKES),
+    checks.check_false_negatives: (WRONG_SHARE, RIGHT_SHARE, FALSE_NEGATIVES_MISTAKES),
 }

@@ -1,11 +1,19 @@
 """Right and wrong answers to the exercises on similarity."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 
 from answers.edit import edited
 from clbook import checks, similarity
-from clbook.checks.similarity import COSINE_MISTAKES
+from clbook.checks.similarity import (
+    ANGLE_MISTAKES,
+    COSINE_MISTAKES,
+    DISTANCE_MISTAKES,
+    FROM_DISTANCE_MISTAKES,
+    NEAREST_MISTAKES,
+)
 
 COSINE = """
 def cosine(a, b):
@@ -115,6 +123,126 @@ WRONG_COSINE = [
 ]
 
 
+# --- Euclidean distance ---
+
+
+def distance_from_products(a, b):
+    """By the expanded square, in float64, where it doesn't cancel."""
+    a, b = a.double(), b.double()
+    squared = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T
+    return squared.clamp_min(0).sqrt().to(torch.float32)
+
+
+RIGHT_DISTANCE = [
+    lambda a, b: torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist"),
+    lambda a, b: (a[:, None] - b[None]).norm(dim=-1),
+    lambda a, b: torch.stack([torch.linalg.norm(b - x, dim=1) for x in a]),
+    lambda a, b: torch.stack([(a - y).square().sum(1).sqrt() for y in b], dim=1),
+    lambda a, b: torch.einsum("nmd,nmd->nm", *[a[:, None] - b[None]] * 2).sqrt(),
+    similarity.euclidean_distance_matrix,
+]
+WRONG_DISTANCE = [
+    (lambda a, b: (a[:, None] - b[None]).square().sum(-1), "the square root is missing"),
+    (distance_from_products, "your result is torch.float32"),
+    (
+        lambda a, b: (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).sqrt(),
+        "loses their small difference",
+    ),
+    (lambda a, b: (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp_min(0).sqrt(), "Subtract first"),
+    (lambda a, b: torch.cdist(a, b, p=1), "sums of absolute differences"),
+    (lambda a, b: torch.cdist(a, b, p=torch.inf), "the largest differences"),
+    (lambda a, b: (a[:, None] - b[None]).square().mean(-1).sqrt(), "averaged over the coordinates"),
+    (lambda a, b: torch.cdist(a, b).T, "the matrix is transposed"),
+    (lambda a, b: (a[:, None] - b[None]).sum(-1).square().sqrt(), "summed before they are squared"),
+    (lambda a, b: torch.cdist(F.normalize(a), F.normalize(b)), "the vectors are normalised first"),
+    (lambda a, b: a @ b.T, "these are dot products"),
+    (lambda a, b: torch.cdist(a.detach(), b), "no gradient flows back to `a`"),
+]
+
+# --- cosine from distance ---
+
+RIGHT_FROM_DISTANCE = [
+    lambda distance: 1 - distance**2 / 2,
+    lambda d: (2 - d * d) / 2,
+    lambda d: 1.0 - 0.5 * torch.square(d),
+    lambda d: torch.stack([1 - x * x / 2 for x in d.flatten()]).reshape(d.shape),
+]
+WRONG_FROM_DISTANCE = [
+    (lambda d: 1 - d, "the distance has to be squared, and halved"),
+    (lambda d: 1 - d / 2, "the distance has to be squared."),
+    (lambda d: 1 - d * d, "half of it is needed"),
+    (lambda d: 2 - d * d, "this is 2 cos"),
+    (lambda d: -(1 - d * d / 2), "the sign is wrong"),
+    (lambda d: torch.acos(1 - d * d / 2), "this is the angle"),
+    (lambda d: 2 - 2 * d, "solve d² = 2 − 2 cos"),
+    (lambda d: (1 - d.pow(2) / 2).detach(), "no gradient flows back to `distance`"),
+]
+
+# --- angle ---
+
+ANGLE = """
+def angle(a, b):
+    cosine = (a * b).sum(dim=1) / (a.norm(dim=1) * b.norm(dim=1))
+    return torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
+"""
+
+
+def angle_half(a, b):
+    """From the chord between the unit vectors."""
+    chord = (F.normalize(a) - F.normalize(b)).norm(dim=1)
+    return (2 * torch.asin((chord / 2).clamp(max=1)) * 180 / math.pi).to(a.dtype)
+
+
+RIGHT_ANGLE = [
+    edited(ANGLE),
+    angle_half,
+    lambda a, b: torch.stack(
+        [torch.acos((x @ y / x.norm() / y.norm()).clamp(-1, 1)) for x, y in zip(a, b, strict=True)]
+    ).mul(180 / math.pi),
+    lambda a, b: F.cosine_similarity(a, b).clamp(-1, 1).acos().rad2deg(),
+]
+WRONG_ANGLE = [
+    (edited(ANGLE, "torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))", "torch.acos(cosine.clamp(-1, 1))"), "radians"),
+    (edited(ANGLE, "torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))", "cosine"), "these are cosines"),
+    (edited(ANGLE, " / (a.norm(dim=1) * b.norm(dim=1))"), "the vectors are not normalised"),
+    (edited(ANGLE, ".clamp(-1, 1)"), "rounding gives a cosine of 1.0000001"),
+    (edited(ANGLE, "cosine.clamp(-1, 1)", "cosine.abs().clamp(-1, 1)"), "the sign is lost"),
+    (edited(ANGLE, "torch.acos", "torch.asin"), "the arc sine"),
+    (edited(ANGLE, "rad2deg", "deg2rad"), "degrees and radians are exchanged"),
+    (lambda a, b: similarity.cosine_similarity_matrix(a, b).clamp(-1, 1).acos().rad2deg(), "every row of `a` meets"),
+]
+
+# --- nearest neighbours ---
+
+
+def nearest_sorted(queries, bank, k):
+    return similarity.cosine_similarity_matrix(queries, bank).argsort(dim=1, descending=True)[:, :k]
+
+
+def nearest_by_distance(queries, bank, k):
+    return torch.cdist(F.normalize(queries), F.normalize(bank)).topk(k, largest=False).indices
+
+
+def nearest_loop(queries, bank, k):
+    return torch.stack([F.cosine_similarity(q[None], bank).topk(k).indices for q in queries])
+
+
+RIGHT_NEAREST = [nearest_sorted, nearest_by_distance, nearest_loop]
+WRONG_NEAREST = [
+    (lambda q, b, k: nearest_sorted(-q, b, k), "these are the farthest"),
+    (lambda q, b, k: F.cosine_similarity(q[:, None], b[None], dim=2).topk(k).values, "the rows' indices are wanted"),
+    (lambda q, b, k: (q @ b.T).topk(k).indices, "compared by dot product"),
+    (lambda q, b, k: torch.cdist(q, b).topk(k, largest=False).indices, "compared by distance"),
+    (lambda q, b, k: nearest_sorted(q, b, k).flip(1), "in the wrong order"),
+    (lambda q, b, k: nearest_sorted(q, b, k + 1)[:, 1:], "the nearest is left out"),
+    (lambda q, b, k: nearest_sorted(b, q, min(k, len(q))), "the axes are exchanged"),
+    (lambda q, b, k: nearest_sorted(q, b, k).float(), "your result is torch.float32, not torch.int64"),
+]
+
 CATALOGUE = {
     checks.check_cosine_similarity_matrix: (WRONG_COSINE, RIGHT_COSINE, COSINE_MISTAKES),
+    checks.check_euclidean_distance_matrix: (WRONG_DISTANCE, RIGHT_DISTANCE, DISTANCE_MISTAKES),
+    checks.check_cosine_from_distance: (WRONG_FROM_DISTANCE, RIGHT_FROM_DISTANCE, FROM_DISTANCE_MISTAKES),
+    checks.check_angle: (WRONG_ANGLE, RIGHT_ANGLE, ANGLE_MISTAKES),
+    checks.check_nearest_neighbours: (WRONG_NEAREST, RIGHT_NEAREST, NEAREST_MISTAKES),
 }
