@@ -10,17 +10,44 @@ import sys
 import time
 
 import numpy as np
+import torch
 
-from clbook.explorers import circle, temperature, tolerance, vectors
+from clbook.explorers import (
+    circle,
+    margin,
+    perplexity,
+    queue,
+    receptive_field,
+    replay,
+    temperature,
+    tolerance,
+    vectors,
+    views,
+    votes,
+)
 
 AIM = 50  # milliseconds
 BATCH = np.r_[0.8, np.tanh(np.random.default_rng(0).normal(0, 0.3, 65_535))]
+FEATURES = (
+    np.random.default_rng(1).normal(size=(10_000, 128)),
+    np.arange(10_000) % 10,
+    [f"class {i}" for i in range(10)],
+)
 EXPLORERS = {  # every explorer joins here, with the heaviest input it is meant for
+    "perplexity": perplexity,
+    "perplexity, 300 features": lambda: perplexity(np.random.default_rng(0).normal(size=(300, 128))),
     "temperature": temperature,
     "temperature, a batch of 65,536": lambda: temperature(BATCH),
     "vectors": vectors,
     "circle": circle,
     "tolerance": tolerance,
+    "views, 64 pixels a side": lambda: views(torch.rand(5, 3, 64, 64, generator=torch.Generator().manual_seed(0))),
+    "receptive field": receptive_field,
+    "replay": replay,
+    "margin": margin,
+    "votes": votes,
+    "votes, 10,000 pictures": lambda: votes(*FEATURES),
+    "queue, 64 slots": lambda: queue(64, step=80),
 }
 
 

@@ -507,6 +507,40 @@ def dimension_std(z: Tensor) -> Tensor:
     return _unit(z).std(0, correction=0).float()
 
 
+@torch.no_grad()
+def neighbours_kept(features: Tensor, points: Tensor, *, k: int = 10) -> float:
+    """How far a map can be trusted: the share of each vector's k nearest neighbours that are among its k nearest on
+    the map, on average.
+
+    Args:
+        features: [N, D]; points: [N, d], the same pictures on the map. Nearest is by Euclidean distance in both; for
+            angles give it `F.normalize(features)`.
+        k: neighbours of each, 1 to N - 2 (with N - 1, all others, every map is perfect).
+
+    Returns:
+        0 to 1; a random map keeps k / (N - 1) on average.
+    """
+    _check_features("features", features, least=3)
+    if not isinstance(points, Tensor) or points.shape[:1] != features.shape[:1] or points.device != features.device:
+        raise ValueError(f"points: expected one for each of {len(features)} features on {features.device}, got "
+                         f"{_describe(points)}")  # fmt: skip
+    _check_features("points", points)
+    if not _is_count(k) or k > len(points) - 2:
+        raise ValueError(f"k: expected an integer from 1 to {len(points) - 2}, got {k!r}")
+    kept = []
+    for start in range(0, len(points), rows := _rows_at_a_time(len(points))):
+        near = [_nearest_rows(x.double(), start, rows, k) for x in (features, points)]  # [m, k] each
+        kept.append((near[0][:, :, None] == near[1][:, None]).any(2).double().mean(1))
+    return torch.cat(kept).mean().item()
+
+
+def _nearest_rows(x: Tensor, start: int, rows: int, k: int) -> Tensor:
+    """The k nearest others of some rows, by Euclidean distance."""
+    distances = torch.cdist(x[start : start + rows], x)  # [m, N]
+    distances.diagonal(start).fill_(torch.inf)
+    return distances.topk(k, dim=1, largest=False).indices
+
+
 _POINT = 0.1  # spread below: mean cosine above 0.99
 _FEW = 0.1  # share of the directions that there could be
 

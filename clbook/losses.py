@@ -269,7 +269,7 @@ def _full_precision(device: torch.device):
 
 
 def pair_margin(a: Tensor, b: Tensor, same: Tensor, *, margin: float, normalize: bool = True) -> Tensor:
-    """The first contrastive loss: pairs of a kind together, others at least a margin apart (Hadsell et al. 2006).
+    """The contrastive loss with a margin: pairs of a kind together, others at least a margin apart (Hadsell 2006).
 
         loss = mean over i of  d_i^2  if same_i  else  max(0, margin - d_i)^2,     d_i = |a_i - b_i|
 

@@ -5,7 +5,8 @@ import numbers
 import torch
 from torch import Tensor, nn
 
-from clbook.losses import nt_xent
+from clbook.losses import info_nce, nt_xent
+from clbook.moco import MomentumEncoder, NegativeQueue
 from clbook.models import ProjectionHead, feature_dim
 
 
@@ -21,22 +22,99 @@ class SimCLR(nn.Module):
 
     def __init__(self, encoder: nn.Module, *, temperature: float = 0.2, out_dim: int = 128):
         super().__init__()
-        if not isinstance(temperature, numbers.Real) or isinstance(temperature, bool) or not temperature > 0:
-            raise ValueError(f"temperature: expected a number > 0 (0.05 to 0.5 is usual), got {temperature!r}")
+        _check_temperature(temperature)
         self.encoder = encoder
         self.head = ProjectionHead(feature_dim(encoder), out_dim=out_dim)
         self.temperature = temperature
 
     def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
         """NT-Xent of a batch of pairs, two tensors [N, 3, H, W]: a scalar."""
-        if not isinstance(views, tuple | list) or len(views) != 2 or not all(isinstance(v, Tensor) for v in views):
-            raise TypeError(f"views: expected a pair of tensors [N, 3, H, W], got {type(views).__name__}")
-        for view in views:
-            if view.ndim != 4 or not view.is_floating_point() or view.device != views[0].device:
-                raise ValueError("views: expected floating-point [N, 3, H, W] on one device, got "
-                                 f"{view.dtype} {list(view.shape)} on {view.device}")  # fmt: skip
+        _check_views(views)
         z = self.head(self.encoder(torch.cat(views)))  # [2N, out_dim]: one pass for both views
         return nt_xent(*z.split([len(view) for view in views]), temperature=self.temperature)
 
     def after_step(self) -> None:
         """Nothing to do; methods with a queue or a momentum encoder move them here."""
+
+
+class MoCo(nn.Module):
+    """The key of a query's own picture is to be told from the K keys of earlier batches (He et al. 2020), with the
+    projection head of MoCo v2 (Chen, Fan et al. 2020).
+
+    Query encoder and head learn; keys come from a slow copy of both (`moco.MomentumEncoder`) and wait in a queue
+    (`moco.NegativeQueue`), so the number of negatives doesn't hang on the batch. Blind guessing costs log(K + 1).
+
+    `loss` leaves the queue and the slow copy alone, and may be called any number of times; `after_step`, called once
+    the weights have moved, updates the copy and then enqueues the keys of the last `loss`.
+
+    Batch-norm stays as the encoder has it; the head has none, as in MoCo v2. He et al. shuffle keys over GPUs so that
+    query and key are not normalized beside the same pictures. On one device an undivided batch-norm makes that no
+    difference. To have the effect, divide it (`moco.split_batch_norm(encoder, splits)`) and override `keys` with
+    `moco.encode_shuffled(self.key_encoder, view)`.
+
+    Args:
+        encoder: [N, 3, H, W] to h [N, D].
+        temperature: of InfoNCE.
+        out_dim: of z.
+        queue_size: K. A loss enqueues its N keys, a symmetric one 2N, which may be K at most.
+        momentum: m of the slow copy, 0 to 1: a memory of about 1 / (1 - m) steps.
+        symmetric: each view is query once and key once, the loss the mean of both (MoCo's code sums them); twice the
+            forward passes a step.
+    """
+
+    def __init__(self, encoder: nn.Module, *, temperature: float = 0.2, out_dim: int = 128, queue_size: int = 4096,
+                 momentum: float = 0.99, symmetric: bool = False):  # fmt: skip
+        super().__init__()
+        _check_temperature(temperature)
+        if not isinstance(symmetric, bool):
+            raise TypeError(f"symmetric: expected True or False, got {symmetric!r}")
+        self.encoder = encoder
+        self.head = ProjectionHead(feature_dim(encoder), out_dim=out_dim, batch_norm="none")
+        self.key_encoder = MomentumEncoder(self._query(), momentum)
+        self.queue = NegativeQueue(queue_size, out_dim)
+        self.temperature, self.symmetric = temperature, symmetric
+        self._waiting = None  # keys of the last loss, until after_step
+
+    def _query(self) -> nn.Module:
+        """What the key encoder is a copy of: encoder and head as one."""
+        return nn.Sequential(self.encoder, self.head)
+
+    def keys(self, view: Tensor) -> Tensor:
+        """The keys of a view, [N, out_dim], without gradient."""
+        return self.key_encoder(view)
+
+    def loss(self, views: tuple[Tensor, Tensor]) -> Tensor:
+        """InfoNCE of a batch of pairs, two tensors [N, 3, H, W], with the queue as it stands: a scalar."""
+        _check_views(views)
+        if views[0].shape != views[1].shape:
+            raise ValueError(f"views: expected a pair of one shape, got {[list(view.shape) for view in views]}")
+        directions = [views, views[::-1]] if self.symmetric else [views]
+        negatives, losses, keys = self.queue.negatives(), [], []  # both directions meet the same negatives
+        for query_view, key_view in directions:
+            q = self.head(self.encoder(query_view))  # [N, out_dim]
+            k = self.keys(key_view)  # [N, out_dim]
+            losses.append(info_nce(q, k, negatives, temperature=self.temperature))
+            keys.append(k)
+        self._waiting = torch.cat(keys)  # [N, out_dim], symmetric [2N, out_dim]
+        return torch.stack(losses).mean()
+
+    def after_step(self) -> None:
+        """Move the key encoder one step, then enqueue the keys of the last loss. Nothing waits: nothing is enqueued."""
+        self.key_encoder.update(self._query())
+        if self._waiting is not None:
+            self.queue.enqueue(self._waiting)
+            self._waiting = None
+
+
+def _check_temperature(temperature: float) -> None:
+    if not isinstance(temperature, numbers.Real) or isinstance(temperature, bool) or not temperature > 0:
+        raise ValueError(f"temperature: expected a number > 0 (0.05 to 0.5 is usual), got {temperature!r}")
+
+
+def _check_views(views: tuple[Tensor, Tensor]) -> None:
+    if not isinstance(views, tuple | list) or len(views) != 2 or not all(isinstance(v, Tensor) for v in views):
+        raise TypeError(f"views: expected a pair of tensors [N, 3, H, W], got {type(views).__name__}")
+    for view in views:
+        if view.ndim != 4 or not view.is_floating_point() or view.device != views[0].device:
+            raise ValueError("views: expected floating-point [N, 3, H, W] on one device, got "
+                             f"{view.dtype} {list(view.shape)} on {view.device}")  # fmt: skip

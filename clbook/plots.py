@@ -406,21 +406,31 @@ def similarity_histograms(positives: Tensor, negatives: Tensor, *, alt: str | No
     return Picture(figure, alt or f"Two histograms of similarities: {'; '.join(told)}.")
 
 
-def tsne(features: Tensor, *, perplexity: float = 30, seed: int = 0) -> np.ndarray:
-    """t-SNE of features [N, D] in cosine distance, to [N, 2] (van der Maaten & Hinton 2008, scikit-learn's).
+def tsne(features: Tensor, *, perplexity: float = 30, seed: int = 0, metric: str = "cosine",
+         steps: int = 1000) -> np.ndarray:  # fmt: skip
+    """t-SNE of features [N, D] to [N, 2] (van der Maaten & Hinton 2008, scikit-learn's, which starts from PCA).
 
     Distances between far clusters, their sizes and their density mean nothing; near neighbours do.
+
+    Args:
+        perplexity: how many neighbours each point heeds, roughly; at most (N - 1) / 3 where N is no larger than it.
+        metric: distance in D dimensions, "cosine" or "euclidean".
+        steps: of gradient descent, at least 250; small maps are done after 500.
     """
     from sklearn.manifold import TSNE  # slow to import, and only needed here
 
     _check_finite(features)
     if not isinstance(perplexity, numbers.Real) or not 0 < perplexity < math.inf:
         raise ValueError(f"perplexity: expected a number > 0 (5 to 50 is usual), got {perplexity!r}")
+    if metric not in ("cosine", "euclidean"):
+        raise ValueError(f'metric: expected "cosine" or "euclidean", got {metric!r}')
+    if type(steps) is not int or steps < 250:
+        raise ValueError(f"steps: expected an integer of at least 250, got {steps!r}")
     if (features == features[:1]).all():  # collapsed to one point, on which scikit-learn's t-SNE crashes
         return np.zeros((len(features), 2), np.float32)
     if len(features) <= perplexity:
         perplexity = max(1, (len(features) - 1) / 3)
-    method = TSNE(perplexity=perplexity, metric="cosine", init="pca", random_state=seed)
+    method = TSNE(perplexity=perplexity, metric=metric, init="pca", max_iter=steps, random_state=seed)
     return method.fit_transform((features / features.abs().max()).numpy())  # it crashes on tiny features, too
 
 

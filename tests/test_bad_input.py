@@ -329,6 +329,17 @@ METHODS = {
                  lambda v: (v[0], on_another_device(v[1]))),
         *changed("views", ValueError, lambda v: (v[0], v[1][:1]), lambda v: [spoilt(NAN)(x) for x in v], words="view"),
         *changed("views", ValueError, lambda v: [x[:1] for x in v], words="2 pairs.*negatives")]),
+    "MoCo": (lambda **options: methods.MoCo(models.small(2) if "encoder" not in options else options.pop("encoder"),
+                                            **options), {}, [
+        *one("encoder", TypeError, *NO_MODULE), *one("temperature", ValueError, 0, -1, NAN, "0.1", None, True),
+        *counts("out_dim"), *one("queue_size", ValueError, 0, -1, 2.0, "2", None, True, words="size"), *MOMENTUM,
+        *one("symmetric", TypeError, 1, "yes", None)]),
+    "MoCo.loss": (methods.MoCo(models.small(2), queue_size=8).loss, {"views": VIEWS}, [
+        *changed("views", TypeError, lambda v: v[0], lambda v: v[:1], lambda v: None, lambda v: [x.numpy() for x in v]),
+        *changed("views", ValueError, lambda v: [x[0] for x in v], lambda v: [x.byte() for x in v],
+                 lambda v: (v[0], on_another_device(v[1]))),
+        *changed("views", ValueError, lambda v: (v[0], v[1][:1]), lambda v: [spoilt(NAN)(x) for x in v],
+                 words="views|query")]),
 }  # fmt: skip
 
 FEATURES = {"bank": Z, "bank_labels": Y, "queries": Z2}
@@ -397,6 +408,10 @@ EVALUATION = {
                    [*features("z"), *changed("z", ValueError, ONE_PAIR), *numbers("t", above=True)]),
     "effective_rank": (E.effective_rank, {"features": Z},
                        [*features("features"), *changed("features", ValueError, ONE_PAIR)]),
+    "neighbours_kept": (E.neighbours_kept, {"features": Z, "points": Z2, "k": 1}, [
+        *features("features"), *features("points", bank=True), *changed("features", ValueError, ONE_PAIR),
+        *changed("points", ValueError, OTHER_ROWS[0], on_another_device),
+        *one("k", ValueError, 0, 99, 1.0, True, None)]),
     "dimension_std": (E.dimension_std, {"z": Z}, [*features("z"), *changed("z", ValueError, ONE_PAIR)]),
     "collapse": (E.collapse, {"z": Z}, [*features("z")[:-3], *changed("z", ValueError, ONE_PAIR)]),  # it reports NaN
 }  # fmt: skip
@@ -473,7 +488,8 @@ PLOTS = {
         *changed("negatives", ValueError, spoilt(1.1), spoilt(NAN), lambda v: v[:0])]),
     "tsne": (P.tsne, {"features": Z, "perplexity": 2}, [
         *changed("features", ValueError, *MATRIX, spoilt(NAN), spoilt(INF)),
-        *one("perplexity", ValueError, 0, -1, NAN, INF, "30", None)]),
+        *one("perplexity", ValueError, 0, -1, NAN, INF, "30", None),
+        *one("metric", ValueError, "manhattan", None), *one("steps", ValueError, 249, 500.0, None)]),
     "pca": (P.pca, {"features": Z}, changed("features", ValueError, *MATRIX, spoilt(NAN), spoilt(INF))),
     "embedding_maps": (P.embedding_maps, {"maps": POINTS, "labels": Y, "classes": SET.classes, "images": SET.images}, [
         *one("maps", ValueError, {}, {"map": rand(6, 3).numpy()}, {"map": rand(0, 2)}, POINTS | {"b": rand(5, 2)}),
@@ -493,6 +509,7 @@ TABLE = {
 
 RECORD = "a record that a function of ours makes: what goes in was checked there"
 EXEMPT = {
+    "methods.MoCo.keys": "the encoder is the judge of its images",
     "datasets.ImageSet": RECORD,
     "evaluation.Probe": RECORD,
     "evaluation.FineTuned": RECORD,

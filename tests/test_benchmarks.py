@@ -1,15 +1,22 @@
 """The comparisons themselves: they take turns, count right, say what is missing, and compare like with like."""
 
+import csv
 import importlib
 import json
 import sys
 
+import lesson01
 import lesson03
+import lesson06
+import lesson07
+import lesson09
 import measure
+import nbformat
 import peers
 import pytest
 import torch
 
+from clbook import datasets, training
 from clbook.losses import nt_xent
 
 
@@ -178,6 +185,30 @@ def test_a_child_prints_what_it_found(arguments, found, command, capsys):
     assert set(json.loads(capsys.readouterr().out)) == found
 
 
+# --- what lessons read --------------------------------------------------------------------------------------
+
+
+def test_lesson_01_reads_what_its_script_would_write():
+    settings, *lines = lesson01.RESULTS.read_text().splitlines()
+    assert settings == lesson01.settings()
+    rows = list(csv.DictReader(lines))
+    arms = {f"{own}, {passes}" for own in ("each its own", "one for all") for passes in ("one pass", "a pass a view")}
+    for seed in map(str, lesson01.SEEDS):
+        of_seed = [row for row in rows if row["seed"] == seed]
+        assert {row["setting"] for row in of_seed if row["experiment"] == "parameters"} == arms
+        assert [float(row["setting"]) for row in of_seed if row["experiment"] == "crop"] == list(lesson01.CROPS)
+    assert len(rows) == len(lesson01.SEEDS) * (4 + len(lesson01.CROPS))
+    assert all(0 < float(row[factor]) < 1 < float(row["loss"]) for row in rows for factor in lesson01.FACTORS)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_lesson_01_draws_for_the_batch_or_for_each_picture(shared):
+    twins = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)).expand(8, -1, -1, -1)
+    first, second = lesson01.views(shared)(twins, torch.Generator().manual_seed(0))
+    assert torch.equal(first, first[:1].expand_as(first)) == shared
+    assert not torch.equal(first, second)
+
+
 # --- results that lessons read ----------------------------------------------------------------------------
 
 
@@ -204,3 +235,104 @@ def test_a_run_of_lesson_03_is_measured_by_pairs(monkeypatch, tmp_path):
         ("0.1", "0", "0.1000"),
     ]
     assert [row[:2] for row in lesson03.means(rows)] == [(0.1, 1.1), (0.5, 1.5)]
+
+
+# --- lesson 06: what its file holds -----------------------------------------------------------------------
+
+
+def test_the_file_of_lesson_06_is_of_its_settings():
+    settings, *lines = lesson06.FILE.read_text().splitlines()
+    assert json.loads(settings.removeprefix("# ")) == lesson06.SETTINGS
+    rows = list(csv.DictReader(lines))
+    expected = [(arm, size, steps, seed) for arm, size, steps, seeds in lesson06.ARMS for seed in range(seeds)]
+    assert [(row["arm"], *(int(row[key]) for key in ("batch_size", "steps", "seed"))) for row in rows] == expected
+    assert all(0.2 < float(row["knn"]) < 1 and 0 < float(row["loss"]) < 7 for row in rows)
+
+
+@pytest.mark.parametrize("arm", [lesson06.ALL, lesson06.LEFT_OUT, lesson06.RANDOM])
+def test_the_loss_leaves_out_what_the_arm_says(arm):
+    """Against NT-Xent where nothing is left out, and a plain loop where something is."""
+    generator = torch.Generator().manual_seed(0)
+    z, labels = torch.randn(12, 5, generator=generator), torch.tensor([0, 1, 0, 2, 1, 0])
+    groups = lesson06.groups_of(arm, labels, generator)
+    units, terms = [row / row.norm() for row in z], []
+    for i in range(12):
+        others = [k for k in range(12) if k != i and (k % 6 == i % 6 or groups[k % 6] != groups[i % 6])]
+        weights = {k: (units[i] @ units[k] / 0.5).exp() for k in others}
+        terms.append(-(weights[(i + 6) % 12] / sum(weights.values())).log())
+    found = lesson06.loss_without(z, groups, 0.5)
+    assert found.item() == pytest.approx((sum(terms) / 12).item(), rel=1e-5)
+    if arm == lesson06.ALL:
+        assert found.item() == pytest.approx(nt_xent(*z.chunk(2), temperature=0.5).item(), rel=1e-5)
+    else:
+        assert sorted(groups.tolist()) == sorted(labels.tolist())
+        assert found < nt_xent(*z.chunk(2), temperature=0.5)
+
+
+def test_the_loop_of_lesson_06_is_that_of_fit():
+    data = datasets.load("shapes", n=70, image_size=16)
+    config = training.TrainConfig.for_data("shapes", **lesson06.RUN, batch_size=32, steps=4)
+    encoder, loss = lesson06.train(lesson06.ALL, config, data)
+    theirs = training.fit(data.images, config)
+    assert loss == pytest.approx(theirs.history[-1]["loss"], abs=1e-4)
+    for a, b in zip(encoder.parameters(), theirs.encoder.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=5e-3)  # four steps of at most 0.002 each
+
+
+# --- results that lesson 07 reads -------------------------------------------------------------------------
+
+
+def test_lesson_07s_results_are_those_of_its_script():
+    """Every arm on every seed once, with the settings that the script has now."""
+    assert lesson07.RESULTS.read_text().splitlines()[0] == lesson07.HEADER
+    found = lesson07.read()
+    assert tuple(found[0]) == lesson07.FIELDS
+    names = ["random encoder", *lesson07.arms()]
+    assert [(row["arm"], row["seed"]) for row in found] == [(name, str(s)) for s in lesson07.SEEDS for name in names]
+    for row in found[1:]:
+        if row["arm"] == "random encoder":
+            continue
+        kind, options = lesson07.arms()[row["arm"]]
+        assert row["batch"] == str(lesson07.BATCH) and row["queue"] == str(options.get("queue_size", ""))
+        assert row["momentum"] == ("" if kind is lesson07.methods.SimCLR else str(options.get("momentum", 0.99)))
+        assert 0.2 <= float(row["knn"]) <= 1 and 0 < float(row["loss"]) < 8
+
+
+def test_lesson_07s_script_runs(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(lesson07, "RESULTS", tmp_path / "lesson07.csv")
+    monkeypatch.setattr(lesson07, "PICTURES", 80)
+    monkeypatch.setattr(lesson07, "SETTINGS", lesson07.SETTINGS | {"steps": 1, "width": 2})
+    few = {name: lesson07.arms()[name] for name in ("SimCLR", "MoCo m=0.9")}
+    monkeypatch.setattr(lesson07, "arms", lambda: few)
+    lesson07.main([3])
+    assert [row["arm"] for row in lesson07.read(tmp_path / "lesson07.csv")] == ["random encoder", *few]
+    assert capsys.readouterr().out.count("\n") == 3
+
+
+# --- results that lessons read ----------------------------------------------------------------------------
+
+
+def test_lesson_09s_results_are_of_its_settings_and_whole():
+    first, *lines = lesson09.RESULTS.read_text(encoding="utf-8").splitlines()
+    assert first == f"# {lesson09.SETTINGS}"
+    rows = list(csv.DictReader(lines))
+    assert tuple(rows[0]) == lesson09.COLUMNS
+    assert all(0 <= float(row["accuracy"]) <= 1 for row in rows)
+    found = [(row["data"], row["arm"], int(row["per_class"]), int(row["seed"])) for row in rows]
+    assert len(set(found)) == len(found)
+    seeds = {seed for *_, seed in found}
+    assert len(seeds) >= 3  # an interval of two says nothing
+    for data, sources in ("shapes", ["shapes"]), ("digits", ["shapes", "digits"]):
+        read = [f"{how}, {source}" for how in ("probe", "nearest") for source in ("pixels", "random", *sources)]
+        arms = {*read, *(f"fine-tuned, {source}" for source in sources), "from scratch"}
+        wanted = {(data, arm, n, seed) for arm in arms for n in lesson09.BUDGETS[data] for seed in seeds}
+        assert {row for row in found if row[0] == data} == wanted
+
+
+def test_lesson_09_scatters_as_its_script_does():
+    digits = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    notebook = nbformat.read(lesson09.RESULTS.parents[1] / "notebooks/09_evaluate_and_transfer.ipynb", as_version=4)
+    source = next(cell.source for cell in notebook.cells if cell.id == "scatter").split("\n\n\n")[0]
+    scope = {"torch": torch}
+    exec(source, scope)
+    assert torch.equal(scope["scatter"](digits, 7), lesson09.scatter(digits, 7))

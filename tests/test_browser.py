@@ -367,3 +367,114 @@ def test_lesson_00_opens_and_its_slider_moves(page, lab, tmp_path):
     wait_for_another(page, image, [before])
     screenshot(page, tmp_path, "lesson-00")
     assert page.problems == []
+
+
+# --- the embedding map: 10,000 pictures ---
+
+MANY = """import numpy as np
+import torch
+
+from clbook.explorers import embedding_map
+
+rng = np.random.default_rng(0)
+points = rng.uniform(-0.7, 0.7, (10_000, 2))
+points[:2] = (1, 1), (-1, -1)  # two of them stand alone in the corners
+labels = torch.from_numpy(rng.integers(0, 5, 10_000))
+features = torch.from_numpy(rng.normal(size=(10_000, 16)))
+images = torch.from_numpy(rng.integers(0, 256, (10_000, 3, 1, 1), dtype=np.uint8)).expand(-1, -1, 16, 16)
+"""
+SHOW = "embedding_map(points, images, labels, ['bar', 'cross', 'ring', 'star', 'disc'], features=features)"
+FRAMES = """async ([map, moves]) => {
+    const canvas = map.querySelector('canvas'), box = canvas.getBoundingClientRect(), frames = [], replies = [];
+    const drawn = () => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+    for (let i = 0; i < moves; i++) {
+        const clientX = box.left + 40 + (i * 97) % 480, clientY = box.top + 40 + (i * 61) % 380;
+        const started = performance.now(), before = map.dataset.hover;
+        canvas.dispatchEvent(new PointerEvent('pointermove', {clientX, clientY}));
+        if (map.dataset.hover === before) continue;
+        replies.push(performance.now() - started);
+        canvas.dispatchEvent(new KeyboardEvent('keydown', {key: i % 2 ? 'ArrowLeft' : 'ArrowRight'}));
+        await drawn();
+        frames.push(parseFloat(map.dataset.frame));
+    }
+    const median = times => times.sort((a, b) => a - b)[Math.floor(times.length / 2)];
+    return [median(frames), median(replies), frames.length];
+}"""  # milliseconds to draw all points, and from the pointer's move to the picture
+
+
+def test_a_map_of_10_000_pictures_answers_the_pointer(page, lab, tmp_path):
+    elsewhere = []
+    page.on("request", lambda request: request.url.startswith(("http", "ws")) and elsewhere.append(request.url))
+    cell = nbformat.v4.new_code_cell(MANY + SHOW, id="map")
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[cell], metadata=explorer_notebook("temperature").metadata),
+        lab.root / "map.ipynb",
+    )
+    open_and_run(page, lab, "map.ipynb", cells=["map"])
+    inside = {}
+    exec(MANY.partition("from clbook")[0] + MANY.partition("embedding_map\n")[2], inside)
+    shown = page.locator(".clbook-map")
+    canvas, large = (
+        shown.locator("canvas").first,
+        shown.locator("canvas").nth(7),
+    )  # two layers, five signs of the legend
+    expect(shown).to_have_attribute("data-inside", "10000")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert (round(box["width"]), round(box["height"])) == (560, 460)
+
+    alone = box["x"] + 280 + 0.46 * 460, box["y"] + 230 - 0.46 * 460  # where (1, 1) stands
+    page.mouse.move(*alone)
+    expect(shown).to_have_attribute("data-hover", "0")
+    expect(shown).to_contain_text("(no. 0)")
+    color = large.evaluate(
+        "c => [...c.getContext('2d').getImageData(c.width / 2, c.height / 2, 1, 1).data].slice(0, 3)"
+    )
+    assert color == pytest.approx(inside["images"][0, :, 0, 0].tolist(), abs=4)  # JPEG
+    page.mouse.click(*alone)
+    features = inside["features"].numpy()
+    cosines = features @ features[0] / (features**2).sum(1) ** 0.5
+    nearest = [row for row in (-cosines).argsort()[:11].tolist() if row != 0]
+    names = [["bar", "cross", "ring", "star", "disc"][label] for label in inside["labels"][nearest].tolist()]
+    small = shown.locator("div", has=page.locator("> canvas")).filter(
+        has_text=re.compile(r"^(bar|cross|ring|star|disc)$")
+    )
+    expect(small).to_have_count(10)
+    assert small.all_inner_texts() == names
+    expect(shown.get_by_role("status")).to_contain_text(re.compile("^Picture 0, .*Its 10 nearest by features: "))
+    screenshot(page, tmp_path, "map-clicked")
+
+    frame, reply, count = page.evaluate(FRAMES, [shown.element_handle(), 80])
+    print(
+        f"10,000 points: {frame:.1f} ms to draw a frame, {reply:.1f} ms from the pointer to its picture, {count} moves"
+    )
+    assert count > 20 and frame < 100 and reply < 50  # on a busy machine; in peace a fraction of it
+
+    page.mouse.move(box["x"] + 280, box["y"] + 230)
+    page.keyboard.down("Shift")
+    page.mouse.down()
+    for x, y in [(360, 200), (360, 290), (250, 290)]:
+        page.mouse.move(box["x"] + x, box["y"] + y, steps=5)
+    page.mouse.up()
+    page.keyboard.up("Shift")
+    expect(shown.get_by_role("status")).to_contain_text(re.compile(r"^\d+ pictures circled: .* % are circled too\.$"))
+    screenshot(page, tmp_path, "map-circled")
+    canvas.press("0")  # all in sight again, in the middle
+    expect(shown).to_have_attribute("data-inside", "10000")
+    page.mouse.move(box["x"] + 280, box["y"] + 230)
+    page.mouse.wheel(0, -2400)
+    expect(shown).to_have_attribute("data-zoom", re.compile(r"^([3-9]|\d\d)\."))
+    assert 0 < int(shown.get_attribute("data-inside")) < 2000
+    page.mouse.wheel(0, -2400)
+    expect(shown).to_have_attribute("data-inside", re.compile(r"^[1-9]\d?$"))  # few enough: points become pictures
+    centre = shown.get_attribute("data-centre")
+    page.mouse.down()
+    page.mouse.move(box["x"] + 181, box["y"] + 161, steps=6)
+    page.mouse.up()
+    expect(shown).not_to_have_attribute("data-centre", centre)
+    screenshot(page, tmp_path, "map-zoomed")
+    canvas.focus()
+    page.keyboard.press("0")
+    expect(shown).to_have_attribute("data-inside", "10000")
+    assert page.problems == []
+    assert [url for url in elsewhere if not url.startswith((lab.url, lab.url.replace("http", "ws")))] == []  # no CDN

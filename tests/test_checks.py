@@ -15,7 +15,7 @@ from answers.edit import edited
 from answers.similarity import cosine_einsum
 
 from clbook import checks, losses, similarity
-from clbook.checks import contrast, exercise
+from clbook.checks import contrast, exercise, moco
 from clbook.checks import similarity as cosines
 
 EVERY_CHECK = pytest.mark.parametrize("check", CATALOGUE)
@@ -173,13 +173,13 @@ def edit_in_place(x, what):
 @pytest.mark.parametrize("what", ["its values", "its data", "its shape"])
 @EVERY_CHECK
 def test_input_edited_in_place_is_detected_though_the_result_is_right(check, what):
-    right = CATALOGUE[check][1][0]
-    for position in range(4):  # each argument that is a tensor
+    right, seen = CATALOGUE[check][1][0], []
+    check(lambda *inputs: seen.extend(inputs))
+    for position in [i for i, x in enumerate(seen) if isinstance(x, torch.Tensor)]:
 
         def editing(*inputs, position=position):
             result = right(*inputs)
-            tensors = [x for x in inputs if isinstance(x, torch.Tensor)]
-            edit_in_place(tensors[position % len(tensors)], what)
+            edit_in_place(inputs[position], what)
             return result
 
         assert "your function changed its input `" in check(editing).text
@@ -263,6 +263,15 @@ def test_oracles_of_the_softmax_give_known_values():
     assert contrast._info_nce_loop(unit, 5 * unit, 1.0).item() == pytest.approx(math.log(math.e + 2) - 1)
     assert contrast._false_negatives_loop(torch.tensor([0, 0, 1])).item() == pytest.approx(1 / 3)
     assert contrast._false_negatives_loop(torch.arange(4)).item() == 0
+
+
+def test_oracles_of_moco_give_known_values():
+    ring = moco._enqueue_loop(torch.zeros(5, 1), torch.tensor([[1.0], [2.0], [3.0]]), 3)
+    assert ring[:, 0].tolist() == [3, 0, 0, 1, 2]
+    assert moco._momentum_loop(torch.tensor([1.0]), torch.tensor([0.0]), 0.9).item() == pytest.approx(0.9)
+    assert moco._momentum_by_halving(2, 0.25).item() == pytest.approx(0.5)
+    equal = torch.ones(4, 5, dtype=torch.float64)
+    assert moco._info_nce_queue_loop(equal, equal, equal, 0.07).item() == pytest.approx(math.log(5))  # K + 1
 
 
 @EVERY_CHECK

@@ -33,6 +33,7 @@ from clbook.evaluation import (
     label_efficiency,
     linear_probe,
     linear_probe_accuracy,
+    neighbours_kept,
     recall_at_k,
     uniformity,
 )
@@ -629,6 +630,30 @@ def test_the_effective_rank_of_k_equal_directions_is_k(k, dim):
     assert effective_rank(100 * signs(k, dim) @ turn + 3 * randn(dim)) == pytest.approx(k, rel=1e-3)
 
 
+def kept_in_sets(x, y, k):
+    """One row after another, as sets."""
+    rows, near = range(len(x)), []
+    for p in (x.tolist(), y.tolist()):
+        near.append([{*sorted(set(rows) - {i}, key=lambda j, i=i, p=p: math.dist(p[i], p[j]))[:k]} for i in rows])
+    return sum(len(a & b) for a, b in zip(*near, strict=True)) / (k * len(x))
+
+
+@pytest.mark.parametrize(("n", "k"), [(3, 1), (12, 4), (40, 10)])
+def test_neighbours_kept_agrees_with_sets(n, k):
+    x, y = randn(n, 5), randn(n, 2)
+    assert neighbours_kept(x, y, k=k) == pytest.approx(kept_in_sets(x, y, k))
+    assert neighbours_kept(x, 3 * x + 1, k=k) == 1  # a map to scale keeps them all
+
+
+def test_neighbours_kept_by_chance_and_in_blocks(monkeypatch):
+    x, y = randn(300, 5), torch.randn(300, 2, generator=torch.Generator().manual_seed(5))
+    whole = neighbours_kept(x, y)
+    assert whole == pytest.approx(10 / 299, abs=0.015)
+    monkeypatch.setattr(evaluation, "_BLOCK", 7)
+    assert neighbours_kept(x, y) == pytest.approx(whole, abs=1e-12)
+    assert neighbours_kept(x[:4] * 0 + 1, y[:4], k=1) >= 0  # all features equal: no crash
+
+
 def test_the_effective_rank_of_unequal_directions():
     p = [0.75, 0.25]  # singular values 3 : 1
     assert effective_rank(signs(2, scale=[3.0, 1.0])) == pytest.approx(math.exp(-sum(q * math.log(q) for q in p)))
@@ -1008,6 +1033,14 @@ BAD = {
         ((F4,), {"t": "2"}, TypeError, "t: expected a plain number > 0, got a str"),
     ],
     "effective_rank": no_geometry("features"),
+    "neighbours_kept": [
+        ((F4[:2], F4[:2]), {"k": 1}, ValueError, "features: expected floating-point features [N, D], N >= 3"),
+        ((F4, F4[:3]), {"k": 1}, ValueError, "points: expected one for each of 4 features on cpu, got torch.float32"),
+        ((F4, META4), {"k": 1}, ValueError, "points: expected"),
+        ((F4, INF4), {"k": 1}, ValueError, "points: expected finite features, got NaN or infinity in 1 of 4 rows"),
+        ((F4, F4), {"k": 3}, ValueError, "k: expected an integer from 1 to 2, got 3"),
+        ((F4, F4), {"k": 1.0}, ValueError, "k: expected an integer from 1 to 2, got 1.0"),
+    ],
     "dimension_std": no_geometry("z"),
     "collapse": [case for case in no_geometry("z") if "finite" not in case[3]],
 }  # fmt: skip

@@ -1,13 +1,14 @@
-"""SimCLR as a whole: what it computes, and that it learns."""
+"""Each method as a whole: what it computes, and that it learns."""
 
 import copy
+import math
 
 import pytest
 import torch
 from torch import nn
 
-from clbook import methods, models
-from clbook.methods import SimCLR
+from clbook import methods, moco, models, training
+from clbook.methods import MoCo, SimCLR
 
 
 def two_views(n=6, size=16, seed=0):
@@ -96,6 +97,164 @@ def test_bad_input_says_what_was_expected_and_what_came(call, words):
         call()
 
 
+# --- MoCo ---
+
+
+def momentum_contrast(seed=0, **options):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MoCo(models.small(2), **({"queue_size": 16, "out_dim": 8} | options))
+
+
+def moco_by_hand(q, k, negatives, temperature):
+    """MoCo's equation 1, number by number, in Python's own float64."""
+    unit = lambda row: [x / math.sqrt(sum(y * y for y in row)) for x in row]  # noqa: E731
+    dot = lambda a, b: sum(x * y for x, y in zip(unit(a), unit(b), strict=True))  # noqa: E731
+    total = 0.0
+    for query, key in zip(q.tolist(), k.tolist(), strict=True):
+        scores = [math.exp(dot(query, c) / temperature) for c in [key, *negatives.tolist()]]
+        total -= math.log(scores[0] / sum(scores))
+    return total / len(q)
+
+
+def state(method):
+    return copy.deepcopy(method.state_dict())
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.7])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_mocos_loss_is_info_nce_with_the_queue_as_it_stands(temperature, symmetric):
+    method, (x1, x2) = momentum_contrast(temperature=temperature, symmetric=symmetric), two_views()
+    slow = copy.deepcopy(method)  # its own running statistics are moved by its own passes
+    negatives = method.queue.keys.clone()
+    found = method.loss((x1, x2)).item()
+    expected = moco_by_hand(slow.head(slow.encoder(x1)), slow.key_encoder(x2), negatives, temperature)
+    if symmetric:
+        expected += moco_by_hand(slow.head(slow.encoder(x2)), slow.key_encoder(x1), negatives, temperature)
+        expected /= 2
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_before_training_keys_are_queries_and_the_head_is_that_of_moco_v2():
+    method, views = momentum_contrast(), two_views()
+    assert torch.equal(method.key_encoder(views[0]), method.head(method.encoder(views[0])))
+    assert [type(layer).__name__ for layer in method.head] == ["Linear", "ReLU", "Linear"]
+    assert (method.temperature, method.symmetric) == (0.2, False)
+    defaults = MoCo(models.small(2))
+    assert defaults.queue.keys.shape == (4096, 128) and defaults.key_encoder.momentum == 0.99
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_a_loss_leaves_queue_and_key_weights_alone_and_after_step_moves_both(symmetric):
+    method, views = momentum_contrast(symmetric=symmetric, momentum=0.75), two_views()
+    queue, weight = state(method.queue), method.key_encoder.encoder[0][0].weight.clone()
+    for _ in range(3):  # a monitor may ask for the loss as often as it likes
+        loss = method.loss(views)
+    assert same(state(method.queue), queue) and torch.equal(method.key_encoder.encoder[0][0].weight, weight)
+    keys = [copy.deepcopy(method).keys(view) for view in reversed(views)][: 1 + symmetric]
+    loss.backward()
+    with torch.no_grad():
+        for parameter in method.parameters():
+            parameter -= 0.1 * parameter.grad
+    method.after_step()
+    n = 6 * (1 + symmetric)
+    assert method.queue.filled == n and int(method.queue.pointer) == n
+    torch.testing.assert_close(method.queue.keys[:n], nn.functional.normalize(torch.cat(keys)))
+    assert torch.equal(method.queue.keys[n:], queue["keys"][n:])
+    moved = method.key_encoder.encoder[0][0].weight
+    torch.testing.assert_close(moved, 0.75 * weight + 0.25 * method.encoder[0].weight.detach())
+    before = state(method.queue)
+    method.after_step()  # nothing waits any more
+    assert same(state(method.queue), before)
+
+
+def test_a_symmetric_loss_never_meets_its_own_keys():
+    """Enqueued between the two halves, each key would stand among its own query's negatives."""
+    method, views = momentum_contrast(symmetric=True, temperature=0.1), two_views()
+    negatives = method.queue.keys.clone()
+    method.loss(views)
+    assert torch.equal(method.queue.negatives(), negatives)
+
+
+def test_mocos_gradient_reaches_encoder_and_head_alone():
+    method = momentum_contrast(symmetric=True)
+    names = {name for name, _ in method.named_parameters()}
+    assert {name.split(".")[0] for name in names} == {"encoder", "head"}
+    assert not any(tensor.requires_grad for tensor in method.key_encoder.state_dict(keep_vars=True).values())
+    assert not list(method.key_encoder.parameters()) and not method.keys(two_views()[0]).requires_grad
+    method.loss(two_views()).backward()
+    assert [name for name, p in method.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+    assert all(tensor.grad is None for tensor in method.buffers())
+    assert not method._waiting.requires_grad
+
+
+def one_step(method, views, rate=0.1):
+    loss = method.loss(views)
+    method.zero_grad()
+    loss.backward()
+    with torch.no_grad():
+        for parameter in method.parameters():
+            parameter -= rate * parameter.grad
+    method.after_step()
+    return loss.item()
+
+
+def test_a_moco_that_is_loaded_goes_on_exactly():
+    first, other = momentum_contrast(symmetric=True), momentum_contrast(seed=1, symmetric=True)
+    for i in range(3):
+        one_step(first, two_views(seed=i))
+    other.load_state_dict(first.state_dict())
+    assert other.queue.filled == 16 and int(other.queue.pointer) == 36 % 16
+    for i in range(3, 6):
+        assert one_step(first, two_views(seed=i)) == one_step(other, two_views(seed=i))
+    assert same(first.state_dict(), other.state_dict())
+
+
+def test_keys_may_be_shuffled_by_overriding_one_method():
+    class Shuffled(MoCo):
+        def keys(self, view):
+            return moco.encode_shuffled(self.key_encoder, view, generator=torch.Generator().manual_seed(0))
+
+    plain, shuffled = momentum_contrast(), momentum_contrast()
+    shuffled.__class__ = Shuffled
+    assert shuffled.loss(two_views()).item() == pytest.approx(plain.loss(two_views()).item(), rel=1e-5)
+    for method in (plain, shuffled):  # undivided batch-norm takes no notice, divided does
+        moco.split_batch_norm(method.key_encoder, 3)
+    assert shuffled.loss(two_views()).item() != pytest.approx(plain.loss(two_views()).item(), rel=1e-3)
+
+
+def test_fit_trains_a_moco():
+    images = torch.rand(24, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    config = training.TrainConfig(steps=5, batch_size=6, image_size=16, evaluations=0, precision="fp32", device="cpu")
+    method = momentum_contrast(queue_size=64)
+    found = training.fit(images, config, method=method)
+    assert found.encoder is method.encoder and method.queue.filled == 30
+    assert not method.training and not method.key_encoder.training and math.isfinite(found.history[-1]["loss"])
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (
+            lambda: momentum_contrast().loss((VIEW[:4], VIEW[:2])),
+            r"views: expected a pair of one shape, got .*\[4, 3",
+        ),
+        (lambda: momentum_contrast().loss((VIEW * torch.nan, VIEW)), "NaN"),
+        (lambda: momentum_contrast(temperature=-1), "temperature: expected a number > 0 .* got -1"),
+        (lambda: momentum_contrast(momentum=1.5), "momentum: expected a number from 0 to 1 .* got 1.5"),
+        (lambda: momentum_contrast(queue_size=0), "size: expected an integer of at least 1, got 0"),
+        (lambda: one_step(momentum_contrast(queue_size=5), two_views()), "expected .* got [^.]*. For a larger batch"),
+    ],
+)
+def test_bad_input_to_moco_says_what_was_expected_and_what_came(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
 def test_every_method_is_tested_here():
     ours = {n for n, f in vars(methods).items() if getattr(f, "__module__", "") == methods.__name__}
-    assert ours == {"SimCLR"}
+    assert {name for name in ours if not name.startswith("_")} == {"SimCLR", "MoCo"}

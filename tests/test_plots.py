@@ -19,6 +19,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from clbook import plots
+from clbook.explorers import base as explorers
 from clbook.plots import LiveCurves, Picture
 
 
@@ -455,6 +456,16 @@ def test_tsne_measures_angles():
     assert (labels[distances.argmin(1)] == labels).mean() > 0.95
 
 
+def test_tsne_measures_lengths_where_it_is_told_to():
+    """Three groups that differ in length alone: in cosine distance there is nothing to tell apart."""
+    direction = torch.nn.functional.normalize(rand(1, 8), dim=1)
+    x = torch.tensor([1.0, 5, 25]).repeat_interleave(20)[:, None] * direction + 0.02 * rand(60, 8)
+    places = plots.tsne(x, perplexity=10, metric="euclidean", steps=500)
+    distances = np.linalg.norm(places[:, None] - places, axis=2) + 1e9 * np.eye(60)
+    labels = np.arange(3).repeat(20)
+    assert (labels[distances.argmin(1)] == labels).all()
+
+
 def test_pca_keeps_what_it_says():
     """An ellipsoid of known axes, turned and moved, comes back with its axes, their shares and the distances."""
     scales = torch.tensor([5.0, 2.0, 0.5, 0.1])
@@ -730,3 +741,36 @@ def test_heat_maps_rise_evenly_for_every_vision(name, centre, vision):
 def test_the_palette_is_eight_different_colours_with_more_markers():
     assert len(set(plots.PALETTE)) == 8
     assert len(set(plots.MARKERS)) == 10
+
+
+# --- colours -------------------------------------------------------------------------------------------------
+
+LACKING = {  # Machado, Oliveira and Fernandes 2009, severity 1: on linear RGB
+    "nothing": np.eye(3),
+    "red": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "green": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "blue": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])  # of sRGB, D65
+
+
+def closest(colors, cones):
+    """The smallest difference (CIE 1976) between two of these colours, as seen without one kind of cones."""
+    rgb = np.array([to_rgb(color) for color in colors])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    xyz = np.clip(linear @ np.array(LACKING[cones]).T, 0, 1) @ XYZ.T / XYZ.sum(1)
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    lab = np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)
+    return min(np.linalg.norm(a - b) for a, b in itertools.combinations(lab, 2))
+
+
+@pytest.mark.parametrize("cones", LACKING)
+def test_colours_stay_apart_for_every_kind_of_colour_vision(cones):
+    assert closest(plots.PALETTE, cones) > 10
+    assert closest((explorers.POSITIVE, explorers.NEGATIVE, explorers.THIRD), cones) > 15
+    assert {explorers.POSITIVE, explorers.NEGATIVE, explorers.THIRD} <= set(plots.PALETTE)
+
+
+def test_the_measure_of_colours_finds_a_bad_pair():
+    assert closest(("#d62728", "#8c7000"), "nothing") > 50
+    assert closest(("#d62728", "#8c7000"), "green") < 5

@@ -77,9 +77,10 @@ class Exercise:
     not_finite: str  # the diagnosis when the only wrong values are NaN or infinite
     verified: str
     edge_cases: list[dict] = field(default_factory=list)  # values only: gradients are not defined there
-    gradients: bool = True  # False where there are none: an accuracy, a count
+    gradients: bool | tuple[str, ...] = True  # False where there are none: an accuracy, a count; or of these arguments
     number: bool = False  # whether a plain Python number will do as the result
     tolerance: float = TOLERANCE  # absolute; relative it is always TOLERANCE
+    infinite_slope: str = ""  # what to say of a gradient that is not finite, where the values are
 
 
 class _Stop(Exception):
@@ -162,7 +163,9 @@ def _call(function: Callable, arguments: dict, case: dict, exercise: Exercise) -
     named = {name: arguments[name] for name in case if name in parameters and name not in _tensors(case)}
     try:
         result = function(*(arguments[name] for name in case if name not in named), **named)
-    except NotImplementedError:
+    except NotImplementedError as error:
+        if "not implemented for" in str(error):  # torch's own, of a dtype that an operation doesn't take
+            raise _stop_for_error(error, case, exercise) from None
         result = None
     except (Exception, SystemExit) as error:
         raise _stop_for_error(error, case, exercise) from None
@@ -238,7 +241,7 @@ def _diagnose(exercise: Exercise, cases: list[dict], results: list[torch.Tensor]
 def _judge_gradients(function: Callable, case: dict, exercise: Exercise) -> None:
     """Compare the gradients of `result.sum()` with the oracle's. The values are known to be right."""
     exact, given = _copy(case, torch.float64, requires_grad=True), _copy(case, requires_grad=True)
-    names = list(_floats(case))
+    names = list(_floats(case) if exercise.gradients is True else exercise.gradients)
     expected = torch.autograd.grad(exercise.oracle(**exact).sum(), [exact[name] for name in names])
     total, got = _call(function, given, case, exercise).sum(), [None] * len(names)
     if total.requires_grad:
@@ -256,6 +259,8 @@ def _judge_gradients(function: Callable, case: dict, exercise: Exercise) -> None
             )
         if not _close(found, wanted, atol=10 * TOLERANCE * scale + 1e-8):
             problem = "not: is a part of it detached?" if found.isfinite().all() else "not finite."
+            if not found.isfinite().all() and exercise.infinite_slope:
+                problem += f" {exercise.infinite_slope}"
             text = f"the values are right, but the gradient with respect to `{name}` is {problem}"
             raise _Stop(text + _show_difference(case, found, wanted, f" `{name}.grad` of result.sum()"))
 
@@ -265,7 +270,7 @@ def _show_difference(case: dict, got: torch.Tensor, expected: torch.Tensor, of: 
     if got.shape != expected.shape:
         of += f" (shape {list(expected.shape)}, not {list(got.shape)})"
     elif got.numel() > SHOWN:
-        error = (got.double() - expected).abs().nan_to_num(torch.inf)
+        error = (got.double() - expected.double()).abs().nan_to_num(torch.inf)
         place = [int(i) for i in torch.unravel_index(error.argmax(), error.shape)]
         of, got, expected = f"{of} at {place}", got[tuple(place)], expected[tuple(place)]
     values = f"expected{of}: {_show(expected)}\ngot: {_show(got)}"

@@ -12,8 +12,31 @@ One file an explorer, each with one public function of the file's name; `base` h
 
 from clbook.explorers.base import Explorer, new_figure
 from clbook.explorers.circle import circle
+from clbook.explorers.embedding_map import embedding_map
+from clbook.explorers.margin import margin
+from clbook.explorers.perplexity import perplexity
+from clbook.explorers.queue import queue
+from clbook.explorers.receptive_field import receptive_field
+from clbook.explorers.replay import replay
 from clbook.explorers.temperature import temperature
 from clbook.explorers.tolerance import tolerance
 from clbook.explorers.vectors import vectors
+from clbook.explorers.views import views
+from clbook.explorers.votes import votes
 
-__all__ = ["Explorer", "circle", "new_figure", "temperature", "tolerance", "vectors"]
+__all__ = [
+    "Explorer",
+    "circle",
+    "embedding_map",
+    "margin",
+    "new_figure",
+    "perplexity",
+    "queue",
+    "receptive_field",
+    "replay",
+    "temperature",
+    "tolerance",
+    "vectors",
+    "views",
+    "votes",
+]

@@ -4,6 +4,16 @@
 styles, and the mistakes that the check itself knows.
 """
 
-from answers import contrast, similarity
+from answers import contrast, embeddings, encoders, evaluation, moco, similarity, training, triplet, views
 
-CATALOGUE = contrast.CATALOGUE | similarity.CATALOGUE
+CATALOGUE = (
+    contrast.CATALOGUE
+    | embeddings.CATALOGUE
+    | encoders.CATALOGUE
+    | evaluation.CATALOGUE
+    | moco.CATALOGUE
+    | similarity.CATALOGUE
+    | training.CATALOGUE
+    | triplet.CATALOGUE
+    | views.CATALOGUE
+)
