@@ -108,11 +108,13 @@ def momentum_contrast(seed=0, **options):
 
 def moco_by_hand(q, k, negatives, temperature):
     """MoCo's equation 1, number by number, in Python's own float64."""
-    unit = lambda row: [x / math.sqrt(sum(y * y for y in row)) for x in row]  # noqa: E731
-    dot = lambda a, b: sum(x * y for x, y in zip(unit(a), unit(b), strict=True))  # noqa: E731
+
+    def cosine(a, b):
+        return sum(x * y for x, y in zip(a, b, strict=True)) / math.hypot(*a) / math.hypot(*b)
+
     total = 0.0
     for query, key in zip(q.tolist(), k.tolist(), strict=True):
-        scores = [math.exp(dot(query, c) / temperature) for c in [key, *negatives.tolist()]]
+        scores = [math.exp(cosine(query, c) / temperature) for c in [key, *negatives.tolist()]]
         total -= math.log(scores[0] / sum(scores))
     return total / len(q)
 

@@ -279,7 +279,10 @@ def _queue_case(query, key, queue, temperature: float) -> dict:
 
 def _info_nce_queue_loop(query, key, queue, temperature):
     """Equation 1 as printed. Bare exponentials are safe here: float64 holds exp(700)."""
-    unit = lambda v: v / (v * v).sum().sqrt()  # noqa: E731
+
+    def unit(v):
+        return v / (v * v).sum().sqrt()
+
     losses = []
     for q, k in zip(query, key, strict=True):
         candidates = [((unit(q) * unit(c)).sum() / temperature).exp() for c in [k, *queue]]

@@ -8,7 +8,7 @@ from matplotlib import style
 from matplotlib.patches import Circle, FancyArrow
 
 from clbook.explorers.base import FAINT, INK, MUTED, NEGATIVE, POSITIVE, THIRD, Explorer, new_figure, percent
-from clbook.explorers.temperature import TAUS, softmax_weights
+from clbook.explorers.temperature import gradients, softmax_weights, tau_slider
 
 ANCHOR = 90.0  # degrees: the anchor stands on top
 FIXED = (-80.0, -125.0, 175.0, 120.0)  # degrees from the anchor: the negatives that no slider moves
@@ -24,9 +24,7 @@ def forces(angles, tau):
     """
     turned = np.radians(np.asarray(angles, dtype=np.float64))
     weights, loss = softmax_weights(np.cos(turned), tau)
-    slopes = weights / tau  # dL/ds
-    slopes[0] = -weights[1:].sum() / tau
-    pulls = slopes * np.sin(turned)  # ds/d(angle) = -sin
+    pulls = gradients(weights, tau) * np.sin(turned)  # ds/d(angle) = -sin
     return weights, loss, pulls, -pulls.sum()
 
 
@@ -60,13 +58,12 @@ def circle(positive=60.0, negative=-35.0, *, tau=0.2):
             f"blind guessing (log {len(weights)} = {math.log(len(weights)):.2f})."
         )
 
-    taus = [(f"{value:g}", value) for value in sorted({*TAUS, float(tau)})]
     return Explorer(
         "Circle explorer",
         figure,
         update,
         controls={
-            "tau": widgets.SelectionSlider(options=taus, value=float(tau), description="temperature τ"),
+            "tau": tau_slider(tau),
             "positive": widgets.FloatSlider(positive, min=0, max=180, step=5, description="positive, degrees"),
             "negative": widgets.FloatSlider(negative, min=-175, max=175, step=5, description="negative 1, degrees"),
         },

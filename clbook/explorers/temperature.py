@@ -34,6 +34,12 @@ def gradients(weights, tau):
     return np.append(-weights[1:].sum(), weights[1:]) / tau
 
 
+def tau_slider(tau):
+    """A slider of temperatures from 0.01 to 10, in steps that can be read out, that starts at `tau`."""
+    taus = [(f"{value:g}", value) for value in sorted({*TAUS, float(tau)})]
+    return widgets.SelectionSlider(options=taus, value=float(tau), description="temperature τ")
+
+
 def _checked(similarities):
     if hasattr(similarities, "detach"):  # a tensor, perhaps on a GPU or with a gradient
         similarities = similarities.detach().cpu().double()
@@ -78,14 +84,13 @@ def temperature(similarities=None, *, tau=0.1):
             f"Gradient: {short(slopes[0])} on the positive, {short(slopes[1])} on that negative."
         )
 
-    taus = [(f"{value:g}", value) for value in sorted({*TAUS, float(tau)})]
     behind = max(negatives[0] - 0.15, -1.0)
     return Explorer(
         "Temperature explorer",
         figure,
         update,
         controls={
-            "tau": widgets.SelectionSlider(options=taus, value=float(tau), description="temperature τ"),
+            "tau": tau_slider(tau),
             "positive": widgets.FloatSlider(start, min=-1, max=1, step=0.01, description="similarity of the positive"),
         },
         settings=[{"tau": 0.02}, {"tau": 0.2}, {"tau": 5.0}, {"tau": 0.1, "positive": behind}],
