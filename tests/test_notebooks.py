@@ -312,11 +312,12 @@ def test_nbval_is_strict(tmp_path):
         expected |= {f"{name}.ipynb::Cell {i}": outcome for i, outcome in enumerate(outcomes)}
 
     command = [sys.executable, "-m", "pytest", "-v", "--color=no", "--tb=no", "-p", "no:cacheprovider"]
-    command += ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=3", ".."]
+    command += ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=8", ".."]
     done = subprocess.run(command, cwd=tmp_path / "notebooks", env=os.environ | {"MPLBACKEND": "agg"},
                           capture_output=True, text=True, timeout=120)  # fmt: skip
 
     found = dict(re.findall(r"^(\S+::Cell \d+) (PASSED|FAILED|XFAIL|XPASS|SKIPPED)", done.stdout, re.MULTILINE))
     assert found == expected, done.stdout
     assert done.returncode == 1
-    assert "notebooks/timed_out.ipynb  (Cell 0 3." in done.stdout
+    # Named, and in seconds; how many is the machine's affair: a busy one takes longer than the limit.
+    assert re.search(r"notebooks/timed_out\.ipynb  \(Cell 0 \d+\.\d", done.stdout), done.stdout
