@@ -46,7 +46,7 @@ EXPLORER = circle()
 @pytest.mark.parametrize("tau", [0.01, 0.2, 10.0])
 @pytest.mark.parametrize(("positive", "negative"), [(60, -35), (0, 175), (180, 20), (45, 45), (90, 0)])
 def test_the_sentence_says_what_the_loss_computes(tau, positive, negative):
-    sentence, _ = EXPLORER.draw(tau=tau, positive=float(positive), negative=float(negative))
+    sentence = EXPLORER._update(tau=tau, positive=float(positive), negative=float(negative))
     found = SENTENCE.fullmatch(sentence).groups()
     weights, loss, pulls, _ = by_autograd((positive, negative, *module.FIXED), tau)
     assert (float(found[0]), int(found[1]), int(found[4])) == (tau, positive, abs(negative))

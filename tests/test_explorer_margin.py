@@ -26,7 +26,8 @@ SENTENCE = re.compile(
 @pytest.mark.parametrize("distance", [0.1, 0.9, 2.0])
 @pytest.mark.parametrize("squared", [False, True])
 def test_the_sentence_says_what_a_loop_computes(explorer, others, m, positive, distance, squared):
-    found = SENTENCE.fullmatch(explorer.draw(margin=m, positive=positive, distance=distance, squared=squared)[0])
+    values = {"margin": m, "positive": positive, "distance": distance, "squared": squared}
+    found = SENTENCE.fullmatch(explorer._update(**explorer._initial | values))
     ap, terms = positive**2 if squared else positive, []
     for an in [*(math.hypot(x, y) for x, y in others), distance]:
         terms.append(max(0, ap - (an**2 if squared else an) + m))

@@ -41,7 +41,7 @@ def test_the_ring_is_clbooks_queue(size, batch, step):
 @pytest.mark.parametrize("values", [(0, 1, 8), (1, 8, 8), (9, 3, 16), (40, 5, 64), (120, 1, 64), (120, 8, 8)])
 def test_the_sentence_says_what_a_loop_computes(momentum, values):
     step, batch, size = values
-    sentence, _ = EXPLORER.draw(step=step, batch=batch, size=size, momentum=momentum)
+    sentence = EXPLORER._update(step=step, batch=batch, size=size, momentum=momentum)
     found = SENTENCE.fullmatch(sentence).groups()
     queue = []  # of steps, the oldest first
     for t in range(1, step + 1):

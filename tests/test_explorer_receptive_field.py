@@ -42,7 +42,7 @@ def pixels_seen(layers):
 @pytest.mark.parametrize("size", [16, 32, 160, 224])
 @pytest.mark.parametrize("stage", range(5))
 def test_the_sentence_says_what_tracing_finds(size, stem, blocks, stage):
-    sentence = EXPLORER.draw(size=size, stem=stem, blocks=blocks, stage=stage)[0]
+    sentence = EXPLORER._update(size=size, stem=stem, blocks=blocks, stage=stage)
     where, picture, side, field = SENTENCE.fullmatch(sentence).groups()
     layers = layers_until(stage, stem, blocks)
     assert where == ("the stem" if stage == 0 else f"stage {stage}") and int(picture) == size

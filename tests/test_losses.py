@@ -566,7 +566,7 @@ def test_triplet_margin_equals_the_printed_equation(margin, squared, normalize):
              for x, y, z in triplets]  # fmt: skip
     options = {"margin": margin, "squared": squared, "normalize": normalize}
     assert triplet_margin(a, p, n, **options).item() == pytest.approx(sum(terms) / 30)
-    inputs = tuple(x.requires_grad_() for x in (a, p, n))
+    inputs = tuple(x[:8].requires_grad_() for x in (a, p, n))
     assert torch.autograd.gradcheck(lambda a, p, n: triplet_margin(a, p, n, **options), inputs)
 
 

@@ -8,11 +8,12 @@ import struct
 import textwrap
 import threading
 import zlib
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import ipywidgets as widgets
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -29,8 +30,65 @@ def new_figure(width, height, *, density=2):
     Object-oriented on purpose: pyplot keeps global state, and JupyterLab moves sliders from a thread.
     """
     figure = Figure(figsize=(width / CSS_DPI, height / CSS_DPI), dpi=CSS_DPI * density, facecolor="white")
-    FigureCanvasAgg(figure)
+    _Canvas(figure)
     return figure
+
+
+class _Canvas(FigureCanvasAgg):
+    """A canvas of a fixed size, with the renderer below."""
+
+    def get_renderer(self):
+        if not hasattr(self, "renderer"):
+            self.renderer = _Renderer(*self.get_width_height(physical=True), self.figure.dpi)
+        return self.renderer
+
+
+class _Renderer(RendererAgg):
+    """Keeps lines of text as pictures: matplotlib makes each anew at every draw, which takes half of a redraw."""
+
+    def draw_text(self, gc, x, y, s, prop, angle, ismath=False, mtext=None):
+        if angle or ismath or gc.get_clip_rectangle() or gc.get_clip_path()[0]:
+            return super().draw_text(gc, x, y, s, prop, angle, ismath, mtext)
+        x, y = (round(64 * place) / 64 for place in (x, y))  # matplotlib's own grid: whole pixels then shift exactly
+        column, row = math.floor(x), math.floor(y)
+        line, left, top = _line(s, prop.copy(), self.dpi, x - column, y - row, gc.get_rgb(), gc.get_alpha())
+        context = self.new_gc()
+        self.draw_image(context, column + left, self.height - row - top - len(line), line[::-1])
+        context.restore()
+
+
+@lru_cache(2048)  # some 10 kB each
+def _line(text, prop, dpi, x, y, color, alpha):
+    """A line of text as RGBA [h, w, 4], and where its left and top are from the whole pixel it is written at."""
+    sized = RendererAgg(1, 1, dpi)
+    width, height, _ = (math.ceil(size) for size in sized.get_text_width_height_descent(text, prop, False))
+    margin = height + 8  # some letters reach out of their box
+    page = RendererAgg(width + 2 * margin, height + 2 * margin, dpi)
+    context = page.new_gc()
+    context.set_foreground(color, isRGBA=True)
+    context.set_alpha(alpha)
+    page.draw_text(context, margin + x, margin + height + y, text, prop, 0)
+    pixels = np.asarray(page.buffer_rgba())
+    rows, columns = (np.flatnonzero(pixels[..., 3].any(axis)) for axis in (1, 0))
+    if not len(rows):  # blanks
+        return pixels[:1, :1].copy(), 0, 0
+    top, left = rows[0], columns[0]
+    return pixels[top : rows[-1] + 1, left : columns[-1] + 1].copy(), left - margin, top - margin - height
+
+
+class Montage(Artist):
+    """An RGBA grid [rows, columns, 4], each of its pixels `zoom` x `zoom` of the figure's: matplotlib's own images are
+    resampled at every draw, which takes longer than all the rest."""
+
+    def __init__(self, grid, zoom, left, top):
+        super().__init__()
+        self.grid, self.zoom, self.left, self.top = grid, zoom, left, top
+
+    def draw(self, renderer):
+        pixels = self.grid.repeat(self.zoom, 0).repeat(self.zoom, 1)
+        context = renderer.new_gc()
+        renderer.draw_image(context, self.left, renderer.height - self.top - len(pixels), pixels[::-1])
+        context.restore()
 
 
 class Explorer:
@@ -154,11 +212,12 @@ class Explorer:
 
 
 def _png(pixels):
-    """RGBA pixels as PNG, in a hurry: Pillow tries five filters on every row, and flat graphics need none."""
+    """RGBA pixels, all opaque, as PNG in a hurry: Pillow tries five filters on every row; flat graphics need none."""
     height, width, _ = pixels.shape
-    rows = np.zeros((height, 1 + 4 * width), dtype=np.uint8)  # each row opens with its filter; 0 is none
-    rows[:, 1:] = pixels.reshape(height, -1)
-    header = struct.pack(">2I5B", width, height, 8, 6, 0, 0, 0)  # 8 bits a channel, RGBA
+    rows = np.zeros((height, 1 + 3 * width), dtype=np.uint8)  # each row opens with its filter; 0 is none
+    for channel in range(3):  # zlib's time goes by the bytes: without alpha they are fewer
+        rows[:, 1 + channel :: 3] = pixels[..., channel]
+    header = struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)  # 8 bits a channel, RGB
     chunks = (b"IHDR", header), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks

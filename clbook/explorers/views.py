@@ -3,11 +3,22 @@
 import ipywidgets as widgets
 import numpy as np
 from matplotlib import style
-from matplotlib.artist import Artist
 from matplotlib.collections import LineCollection
 from matplotlib.patheffects import Normal, Stroke
 
-from clbook.explorers.base import CSS_DPI, FAINT, INK, MUTED, NEGATIVE, POSITIVE, THIRD, Explorer, new_figure, percent
+from clbook.explorers.base import (
+    CSS_DPI,
+    FAINT,
+    INK,
+    MUTED,
+    NEGATIVE,
+    POSITIVE,
+    THIRD,
+    Explorer,
+    Montage,
+    new_figure,
+    percent,
+)
 
 PICTURES = 5  # shown, at most
 SIDE = 64  # pixels: larger pictures are scaled down to it
@@ -156,7 +167,7 @@ def _views_picture(pictures):
     grid = np.full((3 * cell - gap, n * cell - gap, 4), 255, np.uint8)
     rows, columns = grid.shape[:2]
     zoom = 1008 // (PICTURES * cell - gap)  # whole pixels of the figure for each of the pictures'
-    montage = _Montage(grid, zoom, left=192, top=32)
+    montage = Montage(grid, zoom, left=192, top=32)
     figure.add_artist(montage)
     axes = figure.add_axes((192 / 1280, 1 - (32 + zoom * rows) / 860, zoom * columns / 1280, zoom * rows / 860))
     axes.set(xlim=(0, columns), ylim=(rows, 0))
@@ -183,21 +194,6 @@ def _views_picture(pictures):
             numbers[name].set_text(percent(found[name]) if name == "shared" else f"{found[name]:.2f}")
 
     return figure, place, [montage, *outlines, *bars.values(), *numbers.values()]
-
-
-class _Montage(Artist):
-    """An RGBA grid [rows, columns, 4], each of its pixels `zoom` x `zoom` of the figure's: matplotlib's own images are
-    resampled at every draw, which takes longer than all the rest."""
-
-    def __init__(self, grid, zoom, left, top):
-        super().__init__()
-        self.grid, self.zoom, self.left, self.top = grid, zoom, left, top
-
-    def draw(self, renderer):
-        pixels = self.grid.repeat(self.zoom, 0).repeat(self.zoom, 1)
-        context = renderer.new_gc()
-        renderer.draw_image(context, self.left, renderer.height - self.top - len(pixels), pixels[::-1])
-        context.restore()
 
 
 def _outline(box, offset):

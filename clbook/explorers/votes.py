@@ -5,7 +5,19 @@ import numpy as np
 from matplotlib import style
 from matplotlib.patches import Rectangle
 
-from clbook.explorers.base import CSS_DPI, FAINT, INK, MUTED, NEGATIVE, POSITIVE, Explorer, new_figure, percent, signed
+from clbook.explorers.base import (
+    CSS_DPI,
+    FAINT,
+    INK,
+    MUTED,
+    NEGATIVE,
+    POSITIVE,
+    Explorer,
+    Montage,
+    new_figure,
+    percent,
+    signed,
+)
 
 KS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100, 200)
 TAUS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.5, 1.0)
@@ -188,12 +200,10 @@ def _tiles(page, thumbnails):
         page.add_patch(frame)
     truth = page.text(16 + QUERY / 2, TOP + QUERY + 6, "", size=8.5, color=INK, ha="center", va="top")
     strip, moving = None, [*frames, truth]
-    if thumbnails is not None:  # one picture for all: matplotlib draws it ten times as fast as ten
-        strip = np.full((QUERY, corners[-1][0] + THUMB - 16, 3), 255, np.uint8)
-        limits = page.get_xlim(), page.get_ylim()
-        box = (16, 16 + strip.shape[1], TOP + QUERY, TOP)
-        picture = page.imshow(strip, extent=box, aspect="auto", interpolation="nearest")
-        page.set(xlim=limits[0], ylim=limits[1])
+    if thumbnails is not None:  # one picture for all
+        strip = np.full((QUERY, corners[-1][0] + THUMB - 16, 4), 255, np.uint8)
+        picture = Montage(strip, 2, left=2 * 16, top=2 * TOP)
+        page.figure.add_artist(picture)
         moving.append(picture)
 
     def show(query, name, order, agrees, k):
@@ -207,9 +217,7 @@ def _tiles(page, thumbnails):
                 x, y, side = corners[i]
                 tile = _scaled(thumbnails[row], side)
                 faded = tile if votes else 255 - (255 - tile) // 4
-                strip[y - TOP : y - TOP + side, x - 16 : x - 16 + side] = faded
-        if strip is not None:
-            picture.set_data(strip)
+                strip[y - TOP : y - TOP + side, x - 16 : x - 16 + side, :3] = faded
 
     return show, moving
 
@@ -261,25 +269,25 @@ def _bars(figure, classes, bars):
     axes.set(xlim=(0, 1), xticks=(0, 0.5, 1), xticklabels=("0", "50 %", "100 %"), ylim=(bars - 0.5, -0.5), yticks=[])
     _plain(axes, "votes (hatched: truth)", "x")
     drawn = axes.barh(range(bars), 0, height=0.62, linewidth=0, edgecolor="white")
-    axes.set_yticks(range(bars), [_short(name) for name in classes[:bars]], size=10, color=INK)
-    names = axes.get_yticklabels() if len(classes) > bars else []
     beside = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "va": "center_baseline"}
-    numbers = [axes.annotate("", (1, row), xytext=(44, 0), ha="right", size=10, **beside) for row in range(bars)]
+    beside |= {"ha": "right", "size": 10, "color": INK}
+    names = [axes.annotate(_short(classes[row]), (0, row), xytext=(-3.5, 0), **beside) for row in range(bars)]
+    numbers = [axes.annotate("", (1, row), xytext=(44, 0), **beside) for row in range(bars)]
+    most_voted = len(classes) > bars  # of more classes than bars, the ten with most votes: only then names move
 
     def place(shares, truth):
-        order = np.argsort(-shares, kind="stable")[:bars] if names else range(bars)
+        order = np.argsort(-shares, kind="stable")[:bars] if most_voted else range(bars)
         for row, each in enumerate(order):
             right = each == truth
             drawn[row].set(
                 width=shares[each], facecolor=POSITIVE if right else NEGATIVE, hatch="////" if right else None
             )
             share = _told(shares[each]).replace("under", "<").replace("over", ">") if shares[each] else "–"
-            look = {"weight": "bold" if each == shares.argmax() else "normal", "color": INK}
-            numbers[row].set(text=share, **look)
-        if names:  # more classes than bars: the ten with most votes, which makes the whole figure stale
-            axes.set_yticklabels([_short(classes[each]) for each in order])
+            numbers[row].set(text=share, weight="bold" if each == shares.argmax() else "normal")
+            if most_voted:
+                names[row].set_text(_short(classes[each]))
 
-    return place, [*drawn, *numbers]
+    return place, [*drawn, *numbers, *(names if most_voted else [])]
 
 
 def _plain(axes, heading, grid):
