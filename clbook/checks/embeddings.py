@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 
 import torch
 
@@ -10,7 +11,7 @@ from clbook.checks.exercise import Exercise, Report, judge, random
 # --- explained variance ---
 
 
-def check_pca(function: Callable) -> Report:
+def check_pca(function: Callable, seed: int = 0) -> Report:
     """Check `function(x, k)`: features [N, D] to the shares [k] of the variance along the first k principal directions,
     the largest first."""
     wide = 3 * random(4, 40, 6, dtype=torch.float64) * torch.tensor([5.0, 3, 2, 1, 0.5, 0.1]) + 20
@@ -27,11 +28,16 @@ def check_pca(function: Callable) -> Report:
         mistakes=PCA_MISTAKES,
         not_finite="NaN or infinity: a feature that never changes has a standard deviation of zero. PCA only centres "
         "the features; nothing is divided by their deviations.",
-        verified="values agree with the eigenvalues of a covariance matrix made by loops in 5 cases (N from 3 to 40, D "
-        "from 2 to 6, a constant feature, fewer pictures than features), and the inputs are left as they were.",
+        verified="values agree with the eigenvalues of a covariance matrix made by loops in 7 cases, two of them "
+        "fresh (N from 3 to 40, D from 2 to 6, a constant feature, fewer pictures than features), and the inputs are "
+        "left as they were.",
         gradients=False,
+        fresh=lambda seed: {
+            "x": random(seed, 6 + seed % 9, 4) * torch.tensor([3.0, 2, 1, 1]) + seed % 7,
+            "k": 1 + seed % 3,
+        },
     )
-    return judge(function, exercise)
+    return judge(function, exercise, seed)
 
 
 def _shares_loop(x, k):
@@ -102,7 +108,7 @@ PCA_MISTAKES = [
 # --- perplexity ---
 
 
-def check_perplexity(function: Callable) -> Report:
+def check_perplexity(function: Callable, seed: int = 0) -> Report:
     """Check `function(p)`: probabilities [N] to their perplexity, 1 to N. Zeros are allowed: 0 log 0 is 0."""
     exercise = Exercise(
         task="write the function that takes probabilities [N] and returns their perplexity",
@@ -118,12 +124,13 @@ def check_perplexity(function: Callable) -> Report:
         mistakes=PERPLEXITY_MISTAKES,
         not_finite="a probability of zero gives NaN: 0 · log 0 counts as 0. Leave zeros out (`p[p > 0]`), or use "
         "torch.special.entr.",
-        verified="values agree with a plain loop in 6 cases (N from 3 to 30, with and without zeros, equal "
-        "probabilities and a certain one), and the inputs are left as they were.",
+        verified="values agree with a plain loop in 8 cases, two of them fresh (N from 3 to 30, with and without "
+        "zeros, equal probabilities and a certain one), and the inputs are left as they were.",
         gradients=False,
         number=True,
+        fresh=lambda seed: {"p": random(seed, 4 + seed % 7).softmax(0)},
     )
-    return judge(function, exercise)
+    return judge(function, exercise, seed)
 
 
 def _perplexity_loop(p):
@@ -170,7 +177,7 @@ PERPLEXITY_MISTAKES = [
 # --- neighbours kept ---
 
 
-def check_neighbours_kept(function: Callable) -> Report:
+def check_neighbours_kept(function: Callable, seed: int = 0) -> Report:
     """Check `function(features, points, k)`: features [N, D] and their map [N, 2] to the share, 0 to 1, of each one's k
     nearest others (Euclidean) that are among its k nearest on the map."""
     line = torch.tensor([[0.0, 0], [1, 0], [3, 0], [7, 0]])
@@ -191,12 +198,24 @@ def check_neighbours_kept(function: Callable) -> Report:
         oracle=_kept_loop,
         mistakes=KEPT_MISTAKES,
         not_finite="NaN or infinity: set a point's distance to itself to infinity, but sum no distances.",
-        verified="values agree with a plain loop in 5 cases (N from 4 to 20, D from 2 to 6, k from 1 to 5), and the "
-        "inputs are left as they were.",
+        verified="values agree with a plain loop in 7 cases, two of them fresh (N from 4 to 20, D from 2 to 6, k from "
+        "1 to 5), and the inputs are left as they were.",
         gradients=False,
         number=True,
+        fresh=_fresh_map,
     )
-    return judge(function, exercise)
+    return judge(function, exercise, seed)
+
+
+def _fresh_map(seed: int) -> dict:
+    """The first of a seed's draws without a near tie: rounding must not decide who is a neighbour."""
+    n, k = 9 + seed % 6, 2 + seed % 3
+    for attempt in count():
+        x = random(seed + 10**6 * attempt, n, 6)
+        features, points = x[:, :4], x[:, 3:5]  # they share a column, so that some neighbours are kept
+        gaps = [torch.cdist(y, y).sort(1).values.diff()[:, k].min() for y in (features, points)]  # k-th to next
+        if min(gaps) > 1e-3:
+            return {"features": features, "points": points, "k": k}
 
 
 def _kept_loop(features, points, k):
@@ -279,7 +298,7 @@ KEPT_MISTAKES = [
 # --- t-SNE's affinities on the map ---
 
 
-def check_tsne_affinities(function: Callable) -> Report:
+def check_tsne_affinities(function: Callable, seed: int = 0) -> Report:
     """Check `function(points)`: a map [N, 2] to t-SNE's q [N, N]: 1 / (1 + d²) as a share of its sum over all pairs
     i ≠ j, and 0 on the diagonal."""
     exercise = Exercise(
@@ -293,11 +312,12 @@ def check_tsne_affinities(function: Callable) -> Report:
         oracle=_student_loop,
         mistakes=STUDENT_MISTAKES,
         not_finite="NaN or infinity: add 1 before you divide, 1 / (1 + d²); where two points coincide d is 0.",
-        verified="values agree with a plain loop in 4 cases (N from 3 to 15, two points that coincide), and the inputs "
-        "are left as they were.",
+        verified="values agree with a plain loop in 6 cases, two of them fresh (N from 3 to 15, two points that "
+        "coincide), and the inputs are left as they were.",
         gradients=False,
+        fresh=lambda seed: {"points": 3 * random(seed, 4 + seed % 6, 2)},
     )
-    return judge(function, exercise)
+    return judge(function, exercise, seed)
 
 
 def _student_loop(points):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from random import Random
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from clbook.checks.exercise import Exercise, Report, judge, random
 # --- the size of a feature map ----------------------------------------------------------------------------
 
 
-def check_conv_output_size(function: Callable) -> Report:
+def check_conv_output_size(function: Callable, seed: int = 0) -> Report:
     """Check `function(size, kernel, stride, padding)`: the side of what a convolution makes of a picture's side.
 
     floor((size + 2 padding - kernel) / stride) + 1, a whole number.
@@ -34,12 +35,19 @@ def check_conv_output_size(function: Callable) -> Report:
         oracle=_count_places,
         mistakes=SIZE_MISTAKES,
         not_finite="the result is not finite: is something divided by zero?",
-        verified="values agree with a kernel laid down place by place in 7 cases (sides from 5 to 224, kernels of 3, 4 "
-        "and 7, strides 1 to 3, with padding and without).",
+        verified="values agree with a kernel laid down place by place in 9 cases, two of them drawn from the seed "
+        "(sides from 5 to 224, kernels of 2 to 7, strides 1 to 4, with padding and without).",
         gradients=False,
         number=True,
+        fresh=lambda seed: dict(zip(names, _whole(seed, (9, 60), (2, 7), (1, 4), (0, 3)), strict=True)),
     )
-    return judge(function, exercise)
+    return judge(function, exercise, seed)
+
+
+def _whole(seed, *ranges):
+    """Whole numbers, one from each range, both ends included."""
+    draw = Random(seed)
+    return [draw.randint(low, high) for low, high in ranges]
 
 
 def _count_places(size, kernel, stride, padding):
@@ -91,7 +99,7 @@ SIZE_MISTAKES = [
 # --- the residual block -----------------------------------------------------------------------------------
 
 
-def check_residual(function: Callable) -> Report:
+def check_residual(function: Callable, seed: int = 0) -> Report:
     """Check `function(x, w1, w2)`: x [N, C, H, W] and weights [C, C, 3, 3] to relu(x + conv(relu(conv(x, w1)), w2)).
 
     Both convolutions have stride 1 and a zero padding of 1, and no bias.
@@ -114,10 +122,18 @@ def check_residual(function: Callable) -> Report:
         oracle=_residual_loop,
         mistakes=RESIDUAL_MISTAKES,
         not_finite="the result is not finite, though all the inputs are.",
-        verified="values and gradients agree with sums written out place by place in 5 cases (C from 1 to 3, pictures "
-        "from 2 x 2 to 4 x 5, float32 and float64, F(x) = 0 among them), and the inputs are left as they were.",
+        verified="values and gradients agree with sums written out place by place in 7 cases, two of them drawn from "
+        "the seed (C from 1 to 3, pictures from 2 x 2 to 5 x 5, float32 and float64, F(x) = 0 among them), and the "
+        "inputs are left as they were.",
+        fresh=_fresh_residual,
     )
-    return judge(function, exercise)
+    return judge(function, exercise, seed)
+
+
+def _fresh_residual(seed):
+    n, c, rows, columns = _whole(seed, (1, 2), (1, 3), (3, 5), (3, 5))
+    x = random(seed, n, c, rows, columns)
+    return {"x": x, "w1": 0.5 * random(seed + 1, c, c, 3, 3), "w2": 0.5 * random(seed + 2, c, c, 3, 3)}
 
 
 def _residual_loop(x, w1, w2):
@@ -199,7 +215,7 @@ RESIDUAL_MISTAKES = [
 # --- the projection head ----------------------------------------------------------------------------------
 
 
-def check_projection_head(function: Callable) -> Report:
+def check_projection_head(function: Callable, seed: int = 0) -> Report:
     """Check `function(h, w1, b1, w2, b2)`: features h [N, D] to z = W2 relu(W1 h + b1) + b2, [N, M].
 
     w1 [H, D], b1 [H], w2 [M, H] and b2 [M] are laid out as in `nn.Linear`.
@@ -221,10 +237,11 @@ def check_projection_head(function: Callable) -> Report:
         oracle=_head_loop,
         mistakes=HEAD_MISTAKES,
         not_finite="the result is not finite, though all the inputs are: is a vector divided by its length?",
-        verified="values and gradients agree with one number after another in 4 cases (N from 2 to 9, D from 2 to 16, "
-        "float32 and float64), and the inputs are left as they were.",
+        verified="values and gradients agree with one number after another in 6 cases, two of them drawn from the seed "
+        "(N from 2 to 9, D from 2 to 16, float32 and float64), and the inputs are left as they were.",
+        fresh=lambda seed: _head_case(seed, *_whole(seed, (2, 6), (2, 8), (2, 8), (2, 6))),
     )
-    return judge(function, exercise)
+    return judge(function, exercise, seed)
 
 
 def _head_case(seed, n, d, hidden, m, dtype=torch.float32):
@@ -294,7 +311,7 @@ HEAD_MISTAKES = [
 # --- the receptive field ----------------------------------------------------------------------------------
 
 
-def check_receptive_field(function: Callable) -> Report:
+def check_receptive_field(function: Callable, seed: int = 0) -> Report:
     """Check `function(kernels, strides)`: int64 [L] each, first layer first, to the side of the receptive field.
 
     In pixels of the picture, padding included; a layer of kernel 1 and stride 1 leaves it as it is.
@@ -314,12 +331,21 @@ def check_receptive_field(function: Callable) -> Report:
         oracle=_trace_back,
         mistakes=FIELD_MISTAKES,
         not_finite="the result is not finite: nothing needs to be divided here.",
-        verified="values agree with the pixels traced back from one place, layer by layer, in 7 cases (1 to 5 layers, "
-        "kernels of 1 to 7, strides of 1 to 3), and the inputs are left as they were.",
+        verified="values agree with the pixels traced back from one place, layer by layer, in 9 cases, two of them "
+        "drawn from the seed (1 to 5 layers, kernels of 1 to 7, strides of 1 to 3), and the inputs are left as they "
+        "were.",
         gradients=False,
         number=True,
+        fresh=_fresh_layers,
     )
-    return judge(function, exercise)
+    return judge(function, exercise, seed)
+
+
+def _fresh_layers(seed):
+    """Two to four layers."""
+    [count] = _whole(seed, (2, 4))
+    kernels, strides = _whole(seed + 1, *[(2, 5)] * count), _whole(seed + 2, *[(1, 3)] * count)
+    return {"kernels": torch.tensor(kernels), "strides": torch.tensor(strides)}
 
 
 def _trace_back(kernels, strides):

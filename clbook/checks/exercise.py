@@ -7,7 +7,7 @@ import sysconfig
 import traceback
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -16,11 +16,16 @@ RIGHT, NOT_YET, NOT_STARTED = "Right", "Not yet", "Not started"
 SYMBOLS = {RIGHT: "✓", NOT_YET: "✗", NOT_STARTED: "○"}
 TOLERANCE = 1e-4  # float32 at τ = 0.01 is good to about 1e-5; the mistakes are far beyond this
 AXIS = "normalised along the wrong axis: a vector is a row, so its length is over dim=1."
+FRESH = 1_000  # fresh cases are drawn from seeds of at least this, which no fixed case uses
 SHOWN = 12  # a tensor of up to this many numbers is printed in full
 
 
 class CheckFailed(AssertionError):
-    """Raised by `Report.require()`; its text is the report's message."""
+    """Raised by `Report.require()`; its text is the report's message, and all that Jupyter shows of it."""
+
+    def _render_traceback_(self) -> list[str]:  # IPython asks for this; the frames would be ours, not the learner's
+        symbol = SYMBOLS[NOT_STARTED if str(self).startswith(NOT_STARTED) else NOT_YET]
+        return [f"{symbol} {self}"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,6 +86,7 @@ class Exercise:
     number: bool = False  # whether a plain Python number will do as the result
     tolerance: float = TOLERANCE  # absolute; relative it is always TOLERANCE
     infinite_slope: str = ""  # what to say of a gradient that is not finite, where the values are
+    fresh: Callable[[int], dict] | None = None  # a further case, its sizes and numbers drawn from a seed
 
 
 class _Stop(Exception):
@@ -90,8 +96,14 @@ class _Stop(Exception):
         self.report = Report(verdict, text)
 
 
-def judge(function: Callable, exercise: Exercise) -> Report:
-    """What `exercise` finds about a learner's function."""
+def judge(function: Callable, exercise: Exercise, seed: int = 0) -> Report:
+    """What `exercise` finds about a learner's function. Two of its cases are drawn from `seed`: answers that were
+    learnt by heart pass with one seed and fail with the next."""
+    if not isinstance(seed, int):
+        raise TypeError(f"expected the seed as a whole number, got {seed!r}")
+    if exercise.fresh:
+        drawn = [exercise.fresh(FRESH * (seed + 1) + i) for i in range(2)]
+        exercise = replace(exercise, cases=exercise.cases + drawn)
     if function is None or function is ...:
         return Report(NOT_STARTED, f"{exercise.task}.")
     if not callable(function):

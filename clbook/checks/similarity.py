@@ -3,14 +3,16 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from random import Random
 
 import torch
 import torch.nn.functional as F
 
 from clbook.checks.exercise import AXIS, Exercise, Report, judge, random
+from clbook.checks.question import Question, drawn_apart
 
 
-def check_cosine_similarity_matrix(function: Callable) -> Report:
+def check_cosine_similarity_matrix(function: Callable, seed: int = 0) -> Report:
     """Check `function(a, b)`: `a` [N, D] and `b` [M, D] to their cosine similarities [N, M], in [-1, 1].
 
     A zero vector has similarity 0 with everything.
@@ -30,10 +32,17 @@ def check_cosine_similarity_matrix(function: Callable) -> Report:
         mistakes=COSINE_MISTAKES,
         not_finite="a zero vector gives NaN: its length is a zero divisor. Divide by max(length, something "
         "tiny), as F.normalize does; its similarities are then 0.",
-        verified="values and gradients agree with a plain loop in 6 cases (N from 1 to 9, M from 2 to 12, D "
-        "from 2 to 64, float32 and float64, a zero vector), and the inputs are left as they were.",
+        verified="values and gradients agree with a plain loop in 8 cases, two of them fresh (N from 1 to 9, M from 2 "
+        "to 12, D from 2 to 64, float32 and float64, a zero vector), and the inputs are left as they were.",
+        fresh=_two_sets,
     )
-    return judge(function, exercise)
+    return judge(function, exercise, seed)
+
+
+def _two_sets(seed: int) -> dict:
+    """Vectors of different lengths: N from 2 to 4, M from 5 to 11, D from 3 to 13."""
+    n, m, dim = 2 + seed % 3, 5 + seed % 7, 3 + seed % 11
+    return {"a": 3 * random(seed, n, dim), "b": random(seed + 1, m, dim)}
 
 
 def _cosine_loop(a, b):
@@ -82,7 +91,7 @@ COSINE_MISTAKES = [
 # --- Euclidean distance ---
 
 
-def check_euclidean_distance_matrix(function: Callable) -> Report:
+def check_euclidean_distance_matrix(function: Callable, seed: int = 0) -> Report:
     """Check `function(a, b)`: `a` [N, D] and `b` [M, D] to their Euclidean distances [N, M], >= 0.
 
     The gradient is looked at where points differ, and must be finite where two coincide.
@@ -104,10 +113,12 @@ def check_euclidean_distance_matrix(function: Callable) -> Report:
         mistakes=DISTANCE_MISTAKES,
         not_finite="NaN where two points coincide, or nearly: |a|² + |b|² − 2 a·b can come out a little below 0, and "
         "its square root is NaN. Subtract first, then square: (a − b)².",
-        verified="values and gradients agree with a plain loop in 6 cases (N from 1 to 9, M from 1 to 12, D from 2 to "
-        "64, float32 and float64, equal points, points 0.001 apart), and the inputs are left as they were.",
+        verified="values and gradients agree with a plain loop in 8 cases, two of them fresh (N from 1 to 9, M from 1 "
+        "to 12, D from 2 to 64, float32 and float64, equal points, points 0.001 apart), and the inputs are left as "
+        "they were.",
+        fresh=_two_sets,
     )
-    return judge(function, exercise)
+    return judge(function, exercise, seed)
 
 
 def _distance_loop(a, b):
@@ -148,7 +159,7 @@ DISTANCE_MISTAKES = [
 # --- cosine from distance ---
 
 
-def check_cosine_from_distance(function: Callable) -> Report:
+def check_cosine_from_distance(function: Callable, seed: int = 0) -> Report:
     """Check `function(distance)`: Euclidean distances of unit vectors, any shape, in [0, 2], to their cosines."""
     exercise = Exercise(
         task="write the function that takes the Euclidean distances of unit vectors and returns their cosines",
@@ -161,9 +172,11 @@ def check_cosine_from_distance(function: Callable) -> Report:
         oracle=lambda distance: 1 - distance * distance / 2,
         mistakes=FROM_DISTANCE_MISTAKES,
         not_finite="not finite: no root and no division by the distance is needed.",
-        verified="values and gradients agree with 1 − distance² / 2 in 4 cases, distance 0 among them.",
+        verified="values and gradients agree with 1 − distance² / 2 in 6 cases, two of them fresh, distance 0 among "
+        "them.",
+        fresh=lambda seed: {"distance": 1 + 0.9 * random(seed, 2 + seed % 3, 1 + seed % 7).tanh()},
     )
-    return judge(function, exercise)
+    return judge(function, exercise, seed)
 
 
 FROM_DISTANCE_MISTAKES = [
@@ -181,7 +194,7 @@ FROM_DISTANCE_MISTAKES = [
 # --- angle ---
 
 
-def check_angle(function: Callable) -> Report:
+def check_angle(function: Callable, seed: int = 0) -> Report:
     """Check `function(a, b)`: `a` and `b` [N, D] to the angle between a_i and b_i, [N], in degrees, 0 to 180."""
     exercise = Exercise(
         task="write the function that takes `a` and `b`, both [N, D], and returns the angles [N] in degrees",
@@ -198,11 +211,18 @@ def check_angle(function: Callable) -> Report:
         mistakes=ANGLE_MISTAKES,
         not_finite="NaN for vectors that point the same way: rounding gives a cosine of 1.0000001, which no angle has. "
         "Clamp the cosine to [−1, 1] before the arc cosine.",
-        verified="values and gradients agree with a plain loop in 5 cases (N from 2 to 64, D from 2 to 32, float32 and "
-        "float64, parallel and opposite vectors), and the inputs are left as they were.",
+        verified="values and gradients agree with a plain loop in 7 cases, two of them fresh (N from 2 to 64, D from 2 "
+        "to 32, float32 and float64, parallel and opposite vectors), and the inputs are left as they were.",
+        fresh=_pairs_of_rows,
         tolerance=0.05,  # degrees: near 0° and 180° float32 holds an angle no better
     )
-    return judge(function, exercise)
+    return judge(function, exercise, seed)
+
+
+def _pairs_of_rows(seed: int) -> dict:
+    """Angles well between 0° and 180°: N from 2 to 8, D from 8 to 18."""
+    n, dim = 2 + seed % 7, 8 + seed % 11
+    return {"a": 3 * random(seed, n, dim), "b": random(seed + 1, n, dim)}
 
 
 def _angle_loop(a, b):
@@ -234,7 +254,7 @@ ANGLE_MISTAKES = [
 # --- nearest neighbours ---
 
 
-def check_nearest_neighbours(function: Callable) -> Report:
+def check_nearest_neighbours(function: Callable, seed: int = 0) -> Report:
     """Check `function(queries, bank, k)`: `queries` [Q, D] and `bank` [M, D] to the rows of the bank with the k highest
     cosines, nearest first: integers [Q, k].
     """
@@ -249,11 +269,18 @@ def check_nearest_neighbours(function: Callable) -> Report:
         oracle=_nearest_loop,
         mistakes=NEAREST_MISTAKES,
         not_finite="the result is not finite: indices are integers from 0 to M − 1.",
-        verified="values agree with a plain sort in 3 cases (Q from 2 to 7, M from 3 to 20, k from 1 to 3, vectors of "
-        "different lengths), and the inputs are left as they were.",
+        verified="values agree with a plain sort in 5 cases, two of them fresh (Q from 2 to 7, M from 3 to 20, k from "
+        "1 to 3, vectors of different lengths), and the inputs are left as they were.",
         gradients=False,
+        fresh=_queries_and_bank,
     )
-    return judge(function, exercise)
+    return judge(function, exercise, seed)
+
+
+def _queries_and_bank(seed: int) -> dict:
+    """In float64, where no two cosines are a rounding apart: Q from 3 to 7, M from 9 to 19, k 2 or 3."""
+    queries, bank = random(seed, 3 + seed % 5, 6, dtype=torch.float64), random(seed + 1, 9 + seed % 11, 6)
+    return {"queries": queries, "bank": bank.double() * (1 + torch.arange(len(bank)))[:, None], "k": 2 + seed % 2}
 
 
 def _nearest_loop(queries, bank, k):
@@ -277,3 +304,53 @@ NEAREST_MISTAKES = [
     (lambda q, b, k: _cosines(q, b).topk(k + 1).indices[:, 1:], "the nearest is left out: only a query that is in the "
      "bank itself would need that."),
 ]  # fmt: skip
+
+
+# --- questions ---
+
+OF_WHOLE_LENGTH = [(1, 2, 2), (2, 3, 6), (1, 4, 8), (4, 4, 7), (2, 6, 9), (6, 6, 7)]  # 3, 7, 9, 9, 11, 11
+
+
+def _two_vectors(generator: Random) -> dict:
+    """Two vectors whose lengths are whole numbers, one of them larger than the other by far."""
+    a, b = (generator.sample(numbers, 3) for numbers in generator.sample(OF_WHOLE_LENGTH, 2))
+    return {"a": a, "b": [generator.choice((-1, 1, 1)) * y for y in b]}
+
+
+def _dot(a, b):
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def _cosine(a, b):
+    return _dot(a, b) / (math.hypot(*a) * math.hypot(*b))
+
+
+COSINE_BY_HAND_MISTAKES = [
+    (_dot, "this is the dot product: divide it by both lengths."),
+    (lambda a, b: _dot(a, b) / math.hypot(*a), "divided by the length of `a` alone: `b` has one too."),
+    (lambda a, b: _dot(a, b) / math.hypot(*b), "divided by the length of `b` alone: `a` has one too."),
+    (
+        lambda a, b: _dot(a, b) / (_dot(a, a) * _dot(b, b)),
+        "divided by the squared lengths: a length is the root of the sum of the squares.",
+    ),
+    (
+        lambda a, b: _dot(a, b) / (math.hypot(*a) + math.hypot(*b)),
+        "divided by the sum of the lengths, not the product.",
+    ),
+    (
+        lambda a, b: _dot(a, b) / (sum(map(abs, a)) * sum(map(abs, b))),
+        "divided by the sums of the absolute numbers: a length is the root of the sum of the squares.",
+    ),
+    (lambda a, b: 1 - _cosine(a, b), "this is 1 − cosine: the cosine itself is wanted."),
+    (lambda a, b: 2 - 2 * _cosine(a, b), "this is 2 − 2 cos, the squared distance of the two unit vectors."),
+    (lambda a, b: math.dist(a, b), "this is the Euclidean distance: the cosine is the dot product over both lengths."),
+    (lambda a, b: math.degrees(math.acos(_cosine(a, b))), "this is the angle in degrees: its cosine is wanted."),
+]
+
+COSINE_BY_HAND = Question(
+    task="give the cosine of the vectors `a` and `b`, a number from −1 to 1, to three decimals",
+    given=lambda seed: drawn_apart(seed, _two_vectors, _cosine, *(mistake for mistake, _ in COSINE_BY_HAND_MISTAKES)),
+    answer=_cosine,
+    mistakes=COSINE_BY_HAND_MISTAKES,
+    verified="the dot product, divided by both lengths.",
+)

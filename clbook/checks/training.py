@@ -11,7 +11,7 @@ from clbook.checks.exercise import Exercise, Report, judge
 # --- the learning rate ---
 
 
-def check_learning_rate(function: Callable) -> Report:
+def check_learning_rate(function: Callable, seed: int = 0) -> Report:
     """Check `function(step, steps, warmup_steps, peak)`: numbers to the learning rate of that step, a number.
 
     It rises in a straight line from 0 at step 0 to the peak at step `warmup_steps`, then falls as half a cosine to 0
@@ -27,12 +27,19 @@ def check_learning_rate(function: Callable) -> Report:
         oracle=_learning_rate,
         mistakes=RATE_MISTAKES,
         not_finite="NaN or infinite where there is no warm-up: with warmup_steps = 0 nothing may be divided by it.",
-        verified="values agree with the two formulas, the ends included, in 13 cases (runs of 8 to 300 steps, with and "
+        verified="values agree with the two formulas, the ends included, in 15 cases (runs of 8 to 300 steps, with and "
         "without warm-up).",
         gradients=False,
         number=True,
+        fresh=_fresh_rate_case,
     )
-    return judge(function, exercise)
+    return judge(function, exercise, seed)
+
+
+def _fresh_rate_case(seed: int) -> dict:
+    steps, warmup_steps = 40 + seed % 97, 3 + seed % 7
+    step = seed % warmup_steps if seed % 2 else warmup_steps + seed % (steps - warmup_steps)  # rising, falling
+    return _rate_case(step, steps, warmup_steps, (1 + seed % 8) / 2)
 
 
 def _rate_case(step: int, steps: int, warmup_steps: int, peak: float) -> dict:
@@ -146,7 +153,7 @@ RATE_MISTAKES = [
 # --- the stacked views ---
 
 
-def check_partner_rows(function: Callable) -> Report:
+def check_partner_rows(function: Callable, seed: int = 0) -> Report:
     """Check `function(n)`: the number of pictures in a batch to the partner of each row, int64 [2n].
 
     Rows 0 to n − 1 of the stack are first views, rows n to 2n − 1 second views, pictures in the same order.
@@ -158,10 +165,11 @@ def check_partner_rows(function: Callable) -> Report:
         oracle=_partner_rows,
         mistakes=PARTNER_MISTAKES,
         not_finite="NaN or infinite: row numbers are whole.",
-        verified="values agree with a search for the row of the same picture, for n = 2, 3, 4 and 7.",
+        verified="values agree with a search for the row of the same picture, for n = 2, 3, 4, 7 and two more.",
         gradients=False,
+        fresh=lambda seed: {"n": 5 + seed % 61},
     )
-    return judge(function, exercise)
+    return judge(function, exercise, seed)
 
 
 def _partner_rows(n):
@@ -200,7 +208,7 @@ PARTNER_MISTAKES = [
 # --- the negatives ---
 
 
-def check_false_negative_count(function: Callable) -> Report:
+def check_false_negative_count(function: Callable, seed: int = 0) -> Report:
     """Check `function(labels)`: labels int64 [N] to how many *other* pictures of the batch share a picture's label, on
     average over the pictures, a number."""
     exercise = Exercise(
@@ -210,16 +218,21 @@ def check_false_negative_count(function: Callable) -> Report:
             {"labels": torch.tensor([3, 3])},
             {"labels": torch.tensor([2, 0, 1])},
             {"labels": torch.tensor([7, 7, 7, 2, 2, 9])},
-            {"labels": torch.randint(5, (64,), generator=torch.Generator().manual_seed(1))},
+            {"labels": _drawn_labels(1, 64, 5)},
         ],
         oracle=_false_negative_count,
         mistakes=COUNT_MISTAKES,
         not_finite="NaN or infinite: what is divided by is 0 where no label occurs twice, or none is missing.",
-        verified="values agree with two plain loops in 5 batches (2 to 64 pictures, labels with gaps, none shared).",
+        verified="values agree with two plain loops in 7 batches (2 to 64 pictures, labels with gaps, none shared).",
         gradients=False,
         number=True,
+        fresh=lambda seed: {"labels": _drawn_labels(seed, 10 + seed % 23, 3 + seed % 4)},
     )
-    return judge(function, exercise)
+    return judge(function, exercise, seed)
+
+
+def _drawn_labels(seed: int, n: int, classes: int) -> torch.Tensor:
+    return torch.randint(classes, (n,), generator=torch.Generator().manual_seed(seed))
 
 
 def _false_negative_count(labels):

@@ -3,6 +3,7 @@
 import functools
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -13,7 +14,9 @@ from clbook.checks.contrast import (
     INFO_NCE_GRADIENT_MISTAKES,
     INFO_NCE_MISTAKES,
     LOG_SUM_EXP_MISTAKES,
+    NEGATIVE_WEIGHTS_MISTAKES,
     NT_XENT_MISTAKES,
+    SUP_CON_MISTAKES,
 )
 
 # The two ways people write it: the first stays in logarithms, the second overflows at τ = 0.01.
@@ -450,10 +453,336 @@ WRONG_SHARE = [
 ]
 
 
+# --- how hard each negative is pushed ---
+
+WEIGHTS = """
+def weights(cosines, temperature):
+    own = torch.eye(len(cosines), dtype=torch.bool)
+    logits = (cosines / temperature).masked_fill(own, -torch.inf)
+    return torch.softmax(logits, dim=1)
+"""
+
+WEIGHTS_RAW = """
+def weights(cosines, temperature):
+    push = torch.exp(cosines / temperature)
+    push = push * (1 - torch.eye(len(cosines), dtype=cosines.dtype))
+    return push / push.sum(dim=1, keepdim=True)
+"""
+
+
+def weights_loops(cosines, temperature):
+    result = torch.zeros_like(cosines)
+    for i, row in enumerate(cosines):
+        others = [j for j in range(len(row)) if j != i]
+        result[i, others] = torch.softmax(row[others] / temperature, 0)
+    return result
+
+
+def weights_on_columns(cosines, temperature):
+    """Queries along dim=1, as if the matrix came transposed."""
+    logits = cosines.T / temperature
+    logits = logits - torch.diag(torch.full((len(logits),), torch.inf, dtype=logits.dtype))
+    return (logits - logits.logsumexp(dim=0)).exp().T
+
+
+def weights_from_gradient(cosines, temperature):
+    """The gradient of the loss, less the positives, and each row scaled to 1."""
+    s = cosines.double().requires_grad_()
+    with torch.enable_grad():
+        without = (s / temperature).masked_fill(torch.eye(len(s), dtype=torch.bool), -torch.inf)
+        (gradient,) = torch.autograd.grad(without.logsumexp(1).sum(), s)
+    return (gradient / gradient.sum(1, keepdim=True)).to(cosines.dtype)
+
+
+RIGHT_WEIGHTS = [edited(WEIGHTS), weights_loops, weights_on_columns, weights_from_gradient]
+
+WRONG_WEIGHTS = [
+    (edited(WEIGHTS, " / temperature"), "without the temperature"),
+    (edited(WEIGHTS, "/ temperature", "* temperature"), "multiplied by the temperature"),
+    (edited(WEIGHTS, ".masked_fill(own, -torch.inf)"), "the positive is in it"),
+    (lambda s, t: (s / t).softmax(1) * (1 - torch.eye(len(s))).to(s), "these are the shares p of the loss"),
+    (lambda s, t: (s / t).softmax(1).masked_fill(torch.eye(len(s), dtype=bool), 0) / t, "this is the gradient p/τ"),
+    (edited(WEIGHTS, "-torch.inf", "0"), "exp(0) = 1 still counts: fill"),
+    (lambda s, t: edited(WEIGHTS, "-torch.inf", "0")(s, t).fill_diagonal_(0), "still counts in the sum"),
+    (edited(WEIGHTS, "dim=1", "dim=0"), "softmax along the wrong axis"),
+    (lambda s, t: edited(WEIGHTS)(s, t).T, "transposed"),
+    (lambda s, t: edited(WEIGHTS)(s.T, t), "not in a way that this check knows"),
+    (lambda s, t: edited(WEIGHTS)(s, t) / len(s), "divided by N"),
+    (edited(WEIGHTS_RAW), "NaN or infinite at τ = 0.01"),
+    (edited(WEIGHTS_RAW, "cosines / temperature", "(cosines - cosines.amax(1, keepdim=True)) / temperature"), "NaN or"),
+    (edited(WEIGHTS_RAW, "dim=1, keepdim=True", ""), "one softmax over the whole matrix"),
+    (lambda s, t: edited(WEIGHTS)(s, 1e-6), "the hardest negative takes it all"),
+    (lambda s, t: edited(WEIGHTS)(s, 1e6), "every negative has the same weight"),
+]
+
+
+# --- supervised contrast ---
+
+SUP_CON = """
+def sup_con(embeddings, labels, temperature):
+    z = F.normalize(embeddings, dim=1)
+    own = torch.eye(len(z), dtype=torch.bool)
+    positives = (labels[:, None] == labels) & ~own
+    logits = z @ z.T / temperature
+    total = logits.masked_fill(own, -torch.inf).logsumexp(1, keepdim=True)
+    terms = ((total - logits) * positives).sum(1)
+    count = positives.sum(1)
+    anchors = count > 0
+    return (terms[anchors] / count[anchors]).mean()
+"""
+
+# As in the authors' code: shifted by a maximum that includes self, and masks that multiply.
+SUP_CON_MASKS = """
+def sup_con(embeddings, labels, temperature):
+    z = embeddings / embeddings.norm(dim=1, keepdim=True)
+    others = 1 - torch.eye(len(z), dtype=z.dtype)
+    positives = (labels[:, None] == labels).to(z.dtype) * others
+    logits = z @ z.T / temperature
+    logits = logits - logits.max(1, keepdim=True).values.detach()
+    log_share = logits - (logits.exp() * others).sum(1, keepdim=True).log()
+    mean = (positives * log_share).sum(1) / positives.sum(1)
+    return -mean.mean()
+"""
+
+
+def sup_con_loops(embeddings, labels, temperature):
+    z, terms = [row / row.norm() for row in embeddings], []
+    for i, anchor in enumerate(z):
+        scores = {k: anchor @ other / temperature for k, other in enumerate(z) if k != i}
+        total = torch.logsumexp(torch.stack(list(scores.values())), 0)
+        mine = [total - score for k, score in scores.items() if labels[k] == labels[i]]
+        terms += [sum(mine) / len(mine)] if mine else []
+    return sum(terms) / len(terms)
+
+
+def sup_con_cross_entropy(embeddings, labels, tau):
+    """A cross-entropy with soft targets: 1/|P| on each positive."""
+    z = F.normalize(embeddings)
+    s = torch.einsum("id,kd->ik", z, z) / tau - 1e9 * torch.eye(len(z), dtype=z.dtype)
+    target = (labels[:, None] == labels).to(z) - torch.eye(len(z), dtype=z.dtype)
+    keep = target.sum(1) > 0
+    return F.cross_entropy(s[keep], target[keep] / target[keep].sum(1, keepdim=True))
+
+
+def sup_con_pairs(embeddings, labels, temperature):
+    """Pairs (i, p) as lists, each weighted with 1 / |P(i)|."""
+    z, n = F.normalize(embeddings), len(labels)
+    i, p = ((labels[:, None] == labels) & ~torch.eye(n, dtype=torch.bool)).nonzero().T
+    s = z @ z.T / temperature
+    total = torch.stack([torch.cat([row[:k], row[k + 1 :]]).logsumexp(0) for k, row in enumerate(s)])
+    return ((total[i] - s[i, p]) / i.bincount(minlength=n)[i]).sum() / len(i.unique())
+
+
+RIGHT_SUP_CON = [edited(SUP_CON), sup_con_loops, sup_con_cross_entropy, sup_con_pairs, losses.sup_con]
+
+WRONG_SUP_CON = [
+    (edited(SUP_CON, " / temperature"), "without the temperature"),
+    (edited(SUP_CON, "/ temperature", "* temperature"), "multiplied by the temperature"),
+    (edited(SUP_CON, "F.normalize(embeddings, dim=1)", "embeddings"), "not normalised"),
+    (edited(SUP_CON, "dim=1)", "dim=0)"), "wrong axis"),
+    (edited(SUP_CON, ".masked_fill(own, -torch.inf)"), "self-similarity is still in the denominator"),
+    (edited(SUP_CON, "fill(own,", "fill(labels[:, None] == labels,"), "only negatives are in the denominator"),
+    (edited(SUP_CON, "(labels[:, None] == labels) & ~own", "labels[:, None] == labels"), "among its own positives"),
+    (
+        edited(SUP_CON.replace(" & ~own", ""), ".masked_fill(own, -torch.inf)"),
+        "and in the denominator",
+    ),
+    (edited(SUP_CON, "labels[:, None] == labels", "labels[:, None] != labels"), "*other* labels are taken"),
+    (
+        edited(
+            SUP_CON,
+            "(terms[anchors] / count[anchors]).mean()",
+            "-(((logits - total).exp() * positives).sum(1)[anchors] / count[anchors]).log().mean()",
+        ),
+        "this is equation 3",
+    ),
+    (edited(SUP_CON, " / count[anchors]"), "the positives' terms are summed"),
+    (edited(SUP_CON, "count[anchors])", "(count[anchors] + 1))"), "the anchor is counted among its positives"),
+    (
+        edited(SUP_CON, "(terms[anchors] / count[anchors]).mean()", "terms.sum() / count.sum()"),
+        "the mean over all pairs",
+    ),
+    (edited(SUP_CON, "(terms[anchors] / count[anchors])", "(terms / count.clamp(min=1))"), "with a loss of 0"),
+    (edited(SUP_CON, "(terms[anchors] / count[anchors])", "(terms / count)"), "0 / 0 is NaN"),
+    (edited(SUP_CON, "count[anchors]).mean()", "count[anchors]).sum()"), "this is the sum over the anchors"),
+    (edited(SUP_CON, "count[anchors]).mean()", "count[anchors])"), "these are the anchors' terms"),
+    (lambda z, labels, t: -losses.sup_con(z, labels, temperature=t), "the sign is wrong"),
+    (lambda z, labels, t: losses.sup_con(z, labels, temperature=t) * t / 0.07, "as the authors' code does"),
+    (lambda z, labels, t: losses.sup_con(z, labels, temperature=t) * t, "multiplied by τ: equation 2"),
+    (edited(SUP_CON_MASKS), "underflows beside self-similarity"),
+    (edited(SUP_CON, "* positives).sum(1)", ").masked_fill(~positives, 0).sum(1).detach()"), "no gradient flows back"),
+    (
+        edited(SUP_CON, "z @ z.T / temperature", "(z @ z.T / temperature).masked_fill(own, -torch.inf)"),
+        "not in a way that this check knows",  # NaN everywhere: 0 times infinity
+    ),
+]
+
+
 CATALOGUE = {
     checks.check_nt_xent: (WRONG_NT_XENT, RIGHT_NT_XENT, NT_XENT_MISTAKES),
     checks.check_info_nce: (WRONG_INFO_NCE, RIGHT_INFO_NCE, INFO_NCE_MISTAKES),
     checks.check_log_sum_exp: (WRONG_LOG_SUM_EXP, RIGHT_LOG_SUM_EXP, LOG_SUM_EXP_MISTAKES),
     checks.check_info_nce_gradient: (WRONG_GRADIENT, RIGHT_GRADIENT, INFO_NCE_GRADIENT_MISTAKES),
     checks.check_false_negatives: (WRONG_SHARE, RIGHT_SHARE, FALSE_NEGATIVES_MISTAKES),
+    checks.check_negative_weights: (WRONG_WEIGHTS, RIGHT_WEIGHTS, NEGATIVE_WEIGHTS_MISTAKES),
+    checks.check_sup_con: (WRONG_SUP_CON, RIGHT_SUP_CON, SUP_CON_MISTAKES),
+}
+
+
+# --- questions ---
+
+
+def drawn(name, of):
+    """An answer: a function of what the question of that name gives for a seed."""
+    return lambda seed: of(**checks.given(name, seed))
+
+
+def by_hand(of):
+    return drawn("info_nce_by_hand", of)
+
+
+def shares(positive, negatives, tau):
+    weights = np.exp(np.array([positive, *negatives]) / tau)
+    return weights / weights.sum()
+
+
+def one_loss(positive, negatives, tau, own=0):
+    """The float64 loss with candidate `own` as the positive."""
+    logits = torch.tensor([[positive, *negatives]], dtype=torch.float64) / tau
+    return F.cross_entropy(logits, torch.tensor([own])).item()
+
+
+RIGHT_BY_HAND = [
+    by_hand(one_loss),
+    by_hand(lambda **case: -np.log(shares(**case)[0])),
+    by_hand(lambda positive, negatives, tau: math.log(1 + sum(math.exp((s - positive) / tau) for s in negatives))),
+    by_hand(lambda **case: torch.tensor(round(one_loss(**case), 3))),
+]
+WRONG_BY_HAND = [
+    (by_hand(lambda positive, negatives, tau: one_loss(positive, negatives, 1)), "without the temperature"),
+    (by_hand(lambda positive, negatives, tau: one_loss(positive, negatives, 1 / tau)), "multiplied by τ"),
+    (
+        by_hand(lambda positive, negatives, tau: np.log(np.exp(np.array(negatives) / tau).sum()) - positive / tau),
+        "left out of the denominator",
+    ),
+    (by_hand(lambda **case: -np.log2(shares(**case)[0])), "in bits"),
+    (by_hand(lambda **case: -np.log10(shares(**case)[0])), "log base 10"),
+    (
+        by_hand(
+            lambda positive, negatives, tau: (
+                -np.log(np.exp(positive / tau) / (np.exp(positive / tau) + np.exp(np.array(negatives) / tau).mean()))
+            )
+        ),
+        "averaged below the line",
+    ),
+    (by_hand(lambda **case: np.log(shares(**case)[0])), "the sign is wrong"),
+    (by_hand(lambda **case: shares(**case)[0]), "the positive's share p"),
+    (by_hand(lambda **case: 1 - shares(**case)[0]), "this is 1 − p"),
+    (by_hand(lambda **case: one_loss(**case, own=1)), "if the first negative were"),
+    (by_hand(lambda **case: one_loss(**case, own=2)), "if the second negative were"),
+    (by_hand(lambda positive, negatives, tau: (max(positive, *negatives) - positive) / tau), "the gap to the nearest"),
+    (lambda seed: "0.5", "expected a number, got a str"),
+    (lambda seed: 77, "not a mistake that this check knows"),
+]
+
+
+def line(of):
+    return drawn("chance_line", of)
+
+
+def equal_similarities(loss, pictures, queue):
+    """The loss itself, of vectors that are all the same."""
+    same = torch.ones(pictures, 3, dtype=torch.float64)
+    if loss == "NT-Xent":
+        return losses.nt_xent(same, same, temperature=0.1)
+    rows = torch.ones(queue, 3, dtype=torch.float64) if "queue" in loss else None
+    return losses.info_nce(same, same, rows, temperature=0.1)
+
+
+def one_more(more):
+    """log of the candidates and `more`."""
+    return line(lambda **case: math.log(round(equal_similarities(**case).exp().item()) + more))
+
+
+def of_kind(**by_loss):
+    """An answer that depends on the kind of loss, or one that is wrong for every kind."""
+    return line(lambda loss, pictures, queue: by_loss[loss.split()[-1].replace("-", "")](pictures, queue))
+
+
+RIGHT_LINE = [
+    line(equal_similarities),
+    of_kind(
+        InfoNCE=lambda n, k: math.log(n), NTXent=lambda n, k: np.log(2 * n - 1), queue=lambda n, k: math.log(k + 1)
+    ),
+    line(lambda **case: round(equal_similarities(**case).item(), 3)),
+]
+WRONG_LINE = [
+    (one_more(-1), "the positive is not counted"),
+    (
+        of_kind(
+            InfoNCE=lambda n, k: math.log(2 * n - 1), NTXent=lambda n, k: math.log(n), queue=lambda n, k: math.log(n)
+        ),
+        "this is the line of",
+    ),
+    (
+        of_kind(
+            InfoNCE=lambda n, k: math.log(2 * n),
+            NTXent=lambda n, k: math.log(2 * n),
+            queue=lambda n, k: math.log(n + k),
+        ),
+        " the ",
+    ),
+    (line(lambda **case: equal_similarities(**case) / math.log(2)), "log base 2"),
+    (line(lambda **case: equal_similarities(**case) / math.log(10)), "log base 10"),
+    (line(lambda **case: round(equal_similarities(**case).exp().item())), "this is the number of candidates"),
+    (line(lambda **case: (-equal_similarities(**case)).exp()), "this is the positive's share"),
+    (line(lambda **case: -equal_similarities(**case)), "the sign is wrong"),
+    (lambda seed: [4.844], "expected a number, got a list"),
+]
+
+
+def plain_nt_xent(rows, temperature, unit=True, self=False, positive=True, partner=lambda i, n: (i + n) % (2 * n)):
+    """In plain Python, with a switch for each bug."""
+    rows = [[x / math.hypot(*row) for x in row] if unit else row for row in rows]
+    total = 0
+    for i, a in enumerate(rows):
+        logits = [sum(x * y for x, y in zip(a, b, strict=True)) / temperature for b in rows]
+        own, other = partner(i, len(rows) // 2), (i + len(rows) // 2) % len(rows)
+        below = [s for k, s in enumerate(logits) if (self or k != i) and (positive or k != other)]
+        total += math.log(sum(map(math.exp, below))) - logits[own]
+    return total / len(rows)
+
+
+BUGS = {
+    "self": {"self": True},
+    "partner": {"partner": lambda i, n: i + 1 if i % 2 == 0 else i - 1},
+    "temperature": {"temperature": 1},
+    "positive": {"positive": False},
+    "lengths": {"unit": False},
+}
+
+
+def nearest_bug(seed):
+    """The bug whose value is that of the broken loss."""
+    case = checks.given("broken_loss", seed)
+    rows, tau = [*case["view1"].tolist(), *case["view2"].tolist()], case["temperature"]
+    values = {name: plain_nt_xent(rows, **{"temperature": tau} | bug) for name, bug in BUGS.items()}
+    return min(values, key=lambda name: abs(values[name] - case["loss"]))
+
+
+def other_bug(k):
+    return lambda seed: [name for name in BUGS if name != nearest_bug(seed)][k]
+
+
+QUESTIONS = {
+    "broken_loss": (
+        [
+            *((other_bug(k), "with that bug the loss of this batch would be") for k in range(4)),
+            (lambda seed: 3, "expected one of 'self', 'partner'"),
+            (lambda seed: "one-way", "expected one of 'self', 'partner'"),
+        ],
+        [nearest_bug, lambda seed: nearest_bug(seed).upper(), lambda seed: f" {nearest_bug(seed)}\n"],
+    ),
+    "chance_line": (WRONG_LINE, RIGHT_LINE),
+    "info_nce_by_hand": (WRONG_BY_HAND, RIGHT_BY_HAND),
 }

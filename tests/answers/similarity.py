@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -97,7 +98,7 @@ WRONG_COSINE = [
     (edited(COSINE, ".norm(dim=1, keepdim=True)", ".square().sum(1, keepdim=True)"), "squared lengths"),
     (edited(COSINE, "norm(dim=1", "norm(p=1, dim=1"), "absolute values"),
     (edited(COSINE, ".clamp_min(1e-12)", ""), "a zero vector gives NaN"),
-    (edited(COSINE, ".clamp_min(1e-12)", " + 1e-2"), "6 of 6 cases differ"),
+    (edited(COSINE, ".clamp_min(1e-12)", " + 1e-2"), "8 of 8 cases differ"),
     (lambda a, b: similarity.cosine_similarity_matrix(a, b).squeeze(), "shape [1, 4], not [4]"),
     (edited(COSINE, ".T", ""), "stops with an error in line 5"),
     (lambda a, b: torch.zeros(len(a), len(b)), "same value whatever"),
@@ -245,4 +246,49 @@ CATALOGUE = {
     checks.check_cosine_from_distance: (WRONG_FROM_DISTANCE, RIGHT_FROM_DISTANCE, FROM_DISTANCE_MISTAKES),
     checks.check_angle: (WRONG_ANGLE, RIGHT_ANGLE, ANGLE_MISTAKES),
     checks.check_nearest_neighbours: (WRONG_NEAREST, RIGHT_NEAREST, NEAREST_MISTAKES),
+}
+
+
+# --- questions ---
+
+
+def of_two(of):
+    """An answer: a function of the two vectors drawn, as float64 arrays."""
+
+    def answer(seed):
+        return of(*(np.array(x, dtype=float) for x in checks.given("cosine_by_hand", seed).values()))
+
+    return answer
+
+
+def length(x):
+    return np.linalg.norm(x)
+
+
+def cosine_of(a, b):
+    return a @ b / length(a) / length(b)
+
+
+QUESTIONS = {
+    "cosine_by_hand": (
+        [
+            (of_two(np.dot), "this is the dot product"),
+            (of_two(lambda a, b: a @ b / length(a)), "divided by the length of `a` alone"),
+            (of_two(lambda a, b: a @ b / length(b)), "divided by the length of `b` alone"),
+            (of_two(lambda a, b: a @ b / (a @ a) / (b @ b)), "divided by the squared lengths"),
+            (of_two(lambda a, b: a @ b / (length(a) + length(b))), "the sum of the lengths"),
+            (of_two(lambda a, b: a @ b / abs(a).sum() / abs(b).sum()), "sums of the absolute numbers"),
+            (of_two(lambda a, b: 1 - cosine_of(a, b)), "this is 1 − cosine"),
+            (of_two(lambda a, b: length(a / length(a) - b / length(b)) ** 2), "this is 2 − 2 cos"),
+            (of_two(lambda a, b: length(a - b)), "this is the Euclidean distance"),
+            (of_two(lambda a, b: np.degrees(np.arccos(cosine_of(a, b)))), "this is the angle in degrees"),
+            (lambda seed: "0.5", "expected a number, got a str"),
+        ],
+        [
+            of_two(cosine_of),
+            of_two(lambda a, b: round(float(cosine_of(a, b)), 3)),
+            of_two(lambda a, b: F.cosine_similarity(torch.tensor(a), torch.tensor(b), dim=0)),
+            of_two(lambda a, b: 1 - length(a / length(a) - b / length(b)) ** 2 / 2),
+        ],
+    ),
 }

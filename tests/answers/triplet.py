@@ -1,11 +1,22 @@
 """Right and wrong answers to the exercises on margins."""
 
+from collections import Counter
+from itertools import permutations, product
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from answers.edit import edited
 from clbook import checks, losses
-from clbook.checks.triplet import BATCH_HARD_MISTAKES, PAIR_MISTAKES, SEMI_HARD_MISTAKES, TRIPLET_MISTAKES
+from clbook.checks.triplet import (
+    BATCH_ALL_MISTAKES,
+    BATCH_HARD_MISTAKES,
+    PAIR_MISTAKES,
+    SEMI_HARD_MISTAKES,
+    SOFT_MISTAKES,
+    TRIPLET_MISTAKES,
+)
 
 # --- pairs ---
 
@@ -247,10 +258,303 @@ WRONG_BATCH_HARD = [
     (edited(BATCH_HARD, "farthest - nearest", "farthest - nearest.detach()"), "gradient with respect to `distances`"),
 ]
 
+BATCH_ALL = """
+def batch_all(distances, labels, margin):
+    same = labels[:, None] == labels[None, :]
+    positive = same & ~torch.eye(len(labels), dtype=torch.bool)
+    valid = positive[:, :, None] & ~same[:, None, :]
+    terms = (distances[:, :, None] - distances[:, None, :] + margin).clamp(min=0) * valid
+    return terms.sum() / (terms > 0).sum().clamp(min=1)
+"""
+
+
+def batch_all_loops(distances, labels, margin):
+    total, count = 0 * distances.sum(), 0
+    for a in range(len(labels)):
+        for p in range(len(labels)):
+            for n in range(len(labels)):
+                if a != p and labels[a] == labels[p] and labels[a] != labels[n]:
+                    term = distances[a, p] - distances[a, n] + margin
+                    if term > 0:
+                        total, count = total + term, count + 1
+    return total / max(count, 1)
+
+
+def batch_all_by_mining(distances, labels, margin):
+    a, p, n = losses.mine_triplets(distances, labels, margin=margin, mining="all").T
+    terms = (distances[a, p] - distances[a, n] + margin).relu()
+    active = terms[terms > 0]
+    return active.mean() if len(active) else terms.sum()
+
+
+def batch_all_of_counts(distances, labels, margin):
+    """How often does each distance enter, and with which sign?"""
+    same = labels.unsqueeze(0).eq(labels.unsqueeze(1))
+    gap = distances.unsqueeze(2) - distances.unsqueeze(1)
+    other, positive = (~same).to(distances.dtype), same.to(distances.dtype).fill_diagonal_(0)
+    active = torch.einsum("ap,an,apn->apn", positive, other, (gap > -margin).to(distances.dtype))
+    weights = active.sum(2) - active.sum(1)
+    return ((weights * distances).sum() + margin * active.sum()) / max(1.0, active.sum().item())
+
+
+RIGHT_BATCH_ALL = [edited(BATCH_ALL), batch_all_loops, batch_all_by_mining, batch_all_of_counts]
+
+WRONG_BATCH_ALL = [
+    (edited(BATCH_ALL, "(terms > 0).sum()", "valid.sum()"), "this is the mean over all triplets"),
+    (edited(BATCH_ALL, "return terms.sum() / (terms > 0).sum().clamp(min=1)", "return terms.mean()"), "divided by N³"),
+    (edited(BATCH_ALL, "(terms > 0).sum().clamp(min=1)", "len(labels)"), "divided by the N pictures"),
+    (edited(BATCH_ALL, " / (terms > 0).sum().clamp(min=1)"), "this is the sum over the triplets"),
+    (edited(BATCH_ALL, "same & ~torch.eye(len(labels), dtype=torch.bool)", "same"), "the anchor is paired with itself"),
+    (edited(BATCH_ALL, " & ~same[:, None, :]"), "any row is taken as a negative"),
+    (
+        edited(BATCH_ALL, "& ~same[:, None, :]", "& ~torch.eye(len(labels), dtype=torch.bool)[:, None]"),
+        "own label are taken as neg",
+    ),
+    (edited(BATCH_ALL, "positive = same & ~", "positive = ~"), "another label are taken as positives"),
+    (
+        edited(
+            BATCH_ALL,
+            "valid = positive[:, :, None] & ~same[:, None, :]",
+            "valid = ~same[:, :, None] & positive[:, None, :]",
+        ),
+        "exchanged, by the sign or by their masks",
+    ),
+    (
+        edited(BATCH_ALL, "distances[:, :, None] - distances[:, None, :]", "distances[:, None] - distances[..., None]"),
+        "exchanged, by the sign or",
+    ),
+    (edited(BATCH_ALL, " + margin"), "the margin is missing"),
+    (edited(BATCH_ALL, "+ margin", "- margin"), "the margin has the wrong sign"),
+    (edited(BATCH_ALL, ".clamp(min=0) * valid", " * valid"), "the hinge is missing"),
+    (
+        edited(
+            BATCH_ALL,
+            "(distances[:, :, None] - distances[:, None, :] + margin).clamp(min=0) * valid",
+            "((distances[:, :, None] - distances[:, None, :]) * valid + margin).clamp(min=0)",
+        ),
+        "masked too early",
+    ),
+    (edited(BATCH_ALL, "    same =", "    distances = distances**2\n    same ="), "the distances are squared"),
+    (edited(BATCH_ALL, "* valid", "* valid * (distances[:, :, None] < distances[:, None, :])"), "only the semi-hard"),
+    (
+        edited(BATCH_ALL, "* valid", "* valid * (distances[:, :, None] > distances[:, None, :])"),
+        "only the hard triplets",
+    ),
+    (edited(BATCH_ALL, ".clamp(min=1)"), "NaN where no triplet is active"),
+    (
+        edited(BATCH_ALL, "terms.sum() / (terms > 0).sum().clamp(min=1)", "terms[terms > 0].mean()"),
+        "NaN where no triplet",
+    ),
+    (
+        edited(
+            BATCH_ALL, "terms.sum() / (terms > 0).sum().clamp(min=1)", "(terms.sum() / (terms > 0).sum()).nan_to_num()"
+        ),
+        "gradient with respect to `distances` is not",
+    ),
+    (
+        edited(BATCH_ALL, "    return", "    if not terms.any():\n        return torch.tensor(0.0)\n    return"),
+        "no gradient flows",
+    ),
+    (edited(BATCH_ALL, "terms.sum() /", "terms.detach().sum() /"), "no gradient flows back to `distances`"),
+]
+
+SOFT = """
+def soft_batch_hard(embeddings, labels):
+    d = (embeddings[:, None] - embeddings).norm(dim=2)
+    same = labels[:, None] == labels
+    positive = same & ~torch.eye(len(d), dtype=torch.bool)
+    farthest = d.masked_fill(~positive, 0).amax(dim=1)
+    nearest = d.masked_fill(same, torch.inf).amin(dim=1)
+    terms = F.softplus(farthest - nearest)
+    return terms[positive.any(dim=1)].mean()
+"""
+
+
+def soft_loops(embeddings, labels):
+    terms = []
+    for a in range(len(labels)):
+        row = torch.stack([torch.dist(embeddings[a], x) for x in embeddings])
+        other = torch.arange(len(labels)) != a
+        positives, negatives = row[(labels == labels[a]) & other], row[labels != labels[a]]
+        if len(positives) and len(negatives):
+            terms.append(torch.logaddexp(positives.max() - negatives.min(), row.new_zeros(())))
+    return sum(terms) / len(terms)
+
+
+def soft_by_mining(embeddings, labels):
+    d = torch.cdist(embeddings, embeddings)
+    a, p, n = losses.mine_triplets(d, labels, margin=0.0, mining="hard").T
+    return -F.logsigmoid(d[a, n] - d[a, p]).mean()
+
+
+def soft_clamped_root(embeddings, labels):
+    """The root kept away from 0, and exp from overflowing: log(1 + e^x) = max(x, 0) + log(1 + e^-|x|)."""
+    d = torch.einsum("abd,abd->ab", *[embeddings[:, None] - embeddings] * 2).clamp(min=1e-16).sqrt()
+    same = labels.unsqueeze(0).eq(labels.unsqueeze(1))
+    kept = same.sum(0) > 1
+    gap = (d - 1e9 * ~same).amax(0)[kept] - (d + 1e9 * same).amin(0)[kept]
+    return (gap.relu() + torch.log1p(torch.exp(-gap.abs()))).mean()
+
+
+RIGHT_SOFT = [edited(SOFT), soft_loops, soft_by_mining, soft_clamped_root]
+
+WRONG_SOFT = [
+    (edited(SOFT, "farthest - nearest", "nearest - farthest"), "the sign is turned"),
+    (edited(SOFT, "F.softplus(farthest - nearest)", "(farthest - nearest).relu()"), "this is a hinge"),
+    (edited(SOFT, "F.softplus(farthest - nearest)", "farthest - nearest"), "this is the mean difference"),
+    (edited(SOFT, "F.softplus(farthest - nearest)", "torch.log(1 + torch.exp(farthest - nearest))"), "infinite where"),
+    (edited(SOFT, "F.softplus(farthest - nearest)", "torch.log1p(torch.exp(farthest - nearest))"), "infinite where"),
+    (edited(SOFT, "[positive.any(dim=1)]"), "an anchor without a positive takes part"),
+    (
+        edited(SOFT, "terms[positive.any(dim=1)].mean()", "(terms * positive.any(dim=1)).sum() / len(labels)"),
+        "divided by all N",
+    ),
+    (edited(SOFT.replace("~positive, 0", "~positive, -torch.inf"), "[positive.any(dim=1)]"), "divided by all N"),
+    (edited(SOFT, ".mean()", ".sum()"), "this is the sum over the anchors"),
+    (edited(SOFT, ".mean()", ""), "these are the terms, one an anchor"),
+    (
+        edited(
+            SOFT.replace("terms = F.softplus(farthest - nearest)", "terms = farthest - nearest"),
+            "terms[positive.any(dim=1)].mean()",
+            "F.softplus(terms[positive.any(dim=1)].mean())",
+        ),
+        "the mean is taken before",
+    ),
+    (edited(SOFT, "(~positive, 0).amax", "(~positive, torch.inf).amin"), "the nearest positive is the easiest"),
+    (edited(SOFT, "torch.inf).amin", "0).amax"), "the farthest negative is the easiest"),
+    (
+        edited(
+            SOFT.replace("(~positive, 0).amax", "(~positive, torch.inf).amin"),
+            "(same, torch.inf).amin",
+            "(same, 0).amax",
+        ),
+        "these are the easiest",
+    ),
+    (edited(SOFT, ".masked_fill(same, torch.inf)"), "the hardest negative is at distance 0"),
+    (edited(SOFT, "d.masked_fill(same, torch.inf)", "(d * ~same)"), "the hardest negative is at distance 0"),
+    (edited(SOFT, "embeddings).norm(dim=2)", "embeddings).square().sum(2)"), "these are squared distances"),
+    (edited(SOFT, "    d =", "    embeddings = F.normalize(embeddings, dim=1)\n    d ="), "were normalised first"),
+    (edited(SOFT, ".norm(dim=2)", ".square().sum(2).sqrt()"), "Look at the diagonal"),
+    (
+        edited(SOFT, "farthest - nearest", "farthest - nearest.detach()"),
+        "gradient with respect to `embeddings` is not:",
+    ),
+]
+
 
 CATALOGUE = {
     checks.check_pair_margin: (WRONG_PAIR, RIGHT_PAIR, PAIR_MISTAKES),
     checks.check_triplet_margin: (WRONG_TRIPLET, RIGHT_TRIPLET, TRIPLET_MISTAKES),
     checks.check_semi_hard_mask: (WRONG_SEMI_HARD, RIGHT_SEMI_HARD, SEMI_HARD_MISTAKES),
     checks.check_batch_hard: (WRONG_BATCH_HARD, RIGHT_BATCH_HARD, BATCH_HARD_MISTAKES),
+    checks.check_batch_all: (WRONG_BATCH_ALL, RIGHT_BATCH_ALL, BATCH_ALL_MISTAKES),
+    checks.check_soft_batch_hard: (WRONG_SOFT, RIGHT_SOFT, SOFT_MISTAKES),
+}
+
+
+# --- questions ---
+
+
+def drawn(name, answer):
+    """An answer as a function of the seed: `answer` of what is given."""
+    return lambda seed: answer(**checks.given(name, seed))
+
+
+def terms(ap, an, margin):
+    return (torch.tensor(ap) - torch.tensor(an) + margin).relu()
+
+
+def semi_hard_by_sorting(ap, an, margin):
+    """How many negatives lie between p and p + m: by their places in the order."""
+    ends = np.searchsorted(np.sort(an), np.add(ap, margin), side="left")
+    return np.sum(ends - np.searchsorted(np.sort(an), ap, side="right"))
+
+
+def triplets_of(labels):
+    return [
+        (a, p, n)
+        for a, p, n in permutations(range(len(labels)), 3)
+        if labels[a] == labels[p] and labels[a] != labels[n]
+    ]
+
+
+def per_label(term):
+    return lambda labels: sum(term(c, len(labels)) for c in Counter(labels).values())
+
+
+def how_many(chosen):
+    return lambda ap, an, margin: sum(chosen(p, n, margin) for p, n in product(ap, an))
+
+
+def mean_with(term):
+    return lambda ap, an, margin: np.mean([term(p, n, margin) for p, n in zip(ap, an, strict=True)])
+
+
+MEAN_WRONG = [
+    (mean_with(lambda p, n, m: max(0, n - p + m)), "the sign is turned"),
+    (mean_with(lambda p, n, m: p - n + m), "the hinge is missing"),
+    (mean_with(lambda p, n, m: max(0, p - n - m)), "the margin has the wrong sign"),
+    (mean_with(lambda p, n, m: max(0, p - n)), "the margin is missing"),
+    (mean_with(lambda p, n, m: max(0, p - n) + m), "stands outside the hinge"),
+    (mean_with(lambda p, n, m: max(0, p * p - n * n + m)), "the distances are squared"),
+    (lambda **given: terms(**given).sum(), "this is the sum"),
+    (lambda **given: terms(**given)[terms(**given) > 0].mean(), "the mean over the active"),
+    (lambda **given: str(terms(**given).mean().item()), "expected a number, got a str"),
+    (lambda **given: -1.0, "-1 is not it"),
+]
+COUNT_WRONG = [
+    (per_label(lambda c, n: c * c * (n - c)), "counted as its own positive"),
+    (per_label(lambda c, n: c * (c - 1) * (n - c) // 2), "each pair is counted once"),
+    (per_label(lambda c, n: c * (c - 1) * (n - 2)), "own label are counted"),
+    (per_label(lambda c, n: c * (c - 1) * (n - 1)), "own label are counted"),
+    (per_label(lambda c, n: (c - 1) * (n - c)), "one anchor of each label"),
+    (per_label(lambda c, n: c * (c - 1)), "these are the pairs"),
+    (lambda labels: len(labels) ** 3, "this is N³"),
+    (lambda labels: len(list(permutations(labels, 3))), "any three pictures"),
+    (triplets_of, "expected a number, got a list"),
+]
+SEMI_HARD_WRONG = [
+    (how_many(lambda p, n, m: n < p + m), "these are all active triplets"),
+    (how_many(lambda p, n, m: n <= p), "these are the hard triplets"),
+    (how_many(lambda p, n, m: n > p), "the margin sets no limit"),
+    (how_many(lambda p, n, m: n >= p + m), "these are the easy triplets"),
+    (how_many(lambda p, n, m: p <= n < p + m), "≤ for <"),
+    (how_many(lambda p, n, m: n < p < n + m), "the two distances are exchanged"),
+    (lambda ap, an, margin: sum(any(p < n < p + margin for p in ap) for n in an), "semi-hard for some positive"),
+    (
+        lambda ap, an, margin: how_many(lambda p, n, m: p < n < p + m)([max(ap)], an, margin),
+        "only the farthest positive",
+    ),
+    (how_many(lambda p, n, m: True), "these are all triplets of this anchor"),
+    (how_many(lambda p, n, m: 5), "90 is not it"),
+]
+ALL_WRONG = {"triplet_mean": MEAN_WRONG, "triplet_count": COUNT_WRONG, "semi_hard_count": SEMI_HARD_WRONG}
+ALL_RIGHT = {
+    "triplet_mean": [
+        lambda **given: terms(**given).mean(),
+        mean_with(lambda p, n, m: max(0, p - n + m)),
+        lambda ap, an, margin: round(sum(np.maximum(0, np.subtract(ap, an) + margin)) / 4, 3),
+    ],
+    "triplet_count": [
+        per_label(lambda c, n: c * (c - 1) * (n - c)),
+        lambda labels: float(len(triplets_of(labels))),
+        lambda labels: len(
+            losses.mine_triplets(torch.zeros(len(labels), len(labels)), torch.tensor(labels), margin=0, mining="all")
+        ),
+    ],
+    "semi_hard_count": [
+        how_many(lambda p, n, m: p < n < p + m),
+        semi_hard_by_sorting,
+        lambda ap, an, margin: (
+            (terms(*zip(*product(ap, an), strict=True), margin) > 0).sum()
+            - how_many(lambda p, n, m: n <= p)(ap, an, margin)
+        ),
+    ],
+}
+QUESTIONS = {
+    name: (
+        [(drawn(name, answer), phrase) for answer, phrase in ALL_WRONG[name]],
+        [drawn(name, answer) for answer in ALL_RIGHT[name]],
+    )
+    for name in ALL_WRONG
 }
