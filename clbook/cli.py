@@ -1,4 +1,4 @@
-"""The command `clbook`, also `python -m clbook`: doctor, train."""
+"""The command `clbook`, also `python -m clbook`: doctor, train, grade, key."""
 
 import argparse
 import signal
@@ -48,7 +48,24 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     if "train" in argv:
         _add_config(command)
     command.set_defaults(call=_train)
+    _add_grading(commands)
     return parser
+
+
+def _add_grading(commands: argparse._SubParsersAction) -> None:
+    text = "Grade a folder of submitted labs: grades.csv, and a page of feedback for each."
+    command = commands.add_parser("grade", help="grade a folder of submitted labs", description=text)
+    command.add_argument("folder", metavar="FOLDER", help="holds LEARNER.ipynb or LEARNER/LAB.ipynb")
+    command.add_argument("--out", metavar="FOLDER", help="where the results go (FOLDER/grades)")
+    command.add_argument("--labs", metavar="FOLDER", help="the labs' sources (those of this clone)")
+    command.add_argument("--cell-seconds", type=float, metavar="S", default=60, help="time limit of a cell (60)")
+    command.add_argument("--memory-gb", type=float, metavar="GB", default=4, help="of a submission; Linux only (4)")
+    command.add_argument("--jobs", type=int, metavar="N", default=1, help="submissions graded side by side (1)")
+    command.set_defaults(call=_grade)
+    command = commands.add_parser("key", help="the answers to the labs' questions with these seeds")
+    command.add_argument("seeds", type=int, nargs="+", metavar="SEED")
+    command.add_argument("--labs", metavar="FOLDER", help="the labs' sources (those of this clone)")
+    command.set_defaults(call=_key)
 
 
 def _add_config(command: argparse.ArgumentParser) -> None:
@@ -72,3 +89,18 @@ def _train(args: argparse.Namespace) -> int:
     line, interrupted = runs.train(TrainConfig.for_data(**given), args.run)
     print(line)
     return 130 if interrupted else 0
+
+
+def _grade(args: argparse.Namespace) -> int:
+    from clbook import grading
+
+    limits = grading.Limits(cell_seconds=args.cell_seconds, memory_gb=args.memory_gb)
+    grading.grade(args.folder, out=args.out, labs=args.labs or grading.LABS, limits=limits, jobs=args.jobs)
+    return 0
+
+
+def _key(args: argparse.Namespace) -> int:
+    from clbook import grading
+
+    print(grading.key(args.seeds, args.labs or grading.LABS))
+    return 0

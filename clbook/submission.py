@@ -1,0 +1,268 @@
+"""Run one submitted notebook in a process of its own: a temporary folder, limits, no network where that can be.
+
+`run_apart` is the caller's side. The other is this module as a program, `python -m clbook.submission`: it runs the
+notebook cell by cell, and in a new kernel where a cell ended or hung the old one.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+
+MAX_OUTPUT = 200_000  # characters of a cell that are kept; the rest of a flood is dropped
+MAX_LOST = 3  # cells that may cost a submission its kernel before the rest is not run
+GUARD = "__import__('clbook.checks.guard').checks.guard.fingerprint({})"
+STARTUP_SECONDS = 120  # for a kernel, and for importing torch, which is no fault of the learner's
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one submission may use."""
+
+    cell_seconds: float = 60
+    memory_gb: float = 4  # of each of its processes; held on Linux only
+    total_seconds: float = 900
+
+
+def run_apart(notebook, limits: Limits) -> dict:
+    """Run the notebook in another process, in a temporary folder, without network where the system can do that.
+
+    Gives `cells` (status and message by cell id), `remarks`, and `seed`.
+    """
+    with tempfile.TemporaryDirectory(prefix="grading-") as temporary:
+        room = Path(temporary)
+        (room / "home").mkdir()
+        nbformat.write(notebook, room / "lab.ipynb")
+        _copy_font_list(room)
+        options = [str(room), str(limits.cell_seconds), str(limits.memory_gb)]
+        process = subprocess.Popen(
+            [*without_network(), sys.executable, "-m", "clbook.submission", *options],
+            cwd=room / "home",
+            env=_environment(room),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        remark = ""
+        try:
+            if process.wait(limits.total_seconds) != 0:
+                remark = f"the process that ran it ended with exit status {process.returncode}"
+        except subprocess.TimeoutExpired:
+            remark = f"was stopped after {limits.total_seconds:g} s in all"
+        finally:
+            _stop(process)
+        return _read_result(room / "result.json", remark)
+
+
+def _read_result(path: Path, remark: str) -> dict:
+    """What the other process had written when it ended. It is a learner's to write to: nothing in it is trusted."""
+    result = {"cells": {}, "remarks": [remark] if remark else [], "seed": ""}
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.loads(file.read(50_000_000))
+        for name, cell in found["cells"].items():
+            result["cells"][name] = {"status": str(cell["status"])[:80], "message": str(cell["message"])[:20_000]}
+        result["remarks"] += [str(text)[:300] for text in found["remarks"]]
+        result["seed"] = str(found["seed"])[:20]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        result["remarks"].append("left no result that can be read")
+    return result
+
+
+def without_network() -> list[str]:
+    """The beginning of a command that runs the rest without network, and ends all of it together; [] where this
+    system has no such thing."""
+    if sys.platform != "linux" or not shutil.which("unshare"):
+        return []
+    command = ["unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    tried = subprocess.run([*command, "true"], capture_output=True)
+    return command if tried.returncode == 0 else []
+
+
+def _environment(room: Path) -> dict[str, str]:
+    """Little of ours: no tokens, no keys, another home."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "PYTHONPATH", "SYSTEMROOT") if name in os.environ}
+    home = str(room / "home")
+    ours = {"HOME": home, "TMPDIR": home, "MPLCONFIGDIR": str(room / "matplotlib"), "IPYTHONDIR": home}
+    return kept | ours | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def _copy_font_list(room: Path) -> None:
+    """Otherwise matplotlib looks through all fonts again for each submission."""
+    import matplotlib
+
+    shutil.copytree(matplotlib.get_cachedir(), room / "matplotlib", ignore=lambda _, names: [
+        name for name in names if not name.startswith("fontlist")])  # fmt: skip
+
+
+def _stop(process: subprocess.Popen) -> None:
+    """End the process, and with it its kernel: gently, so that it can, then not."""
+    if process.poll() is None:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+    with contextlib.suppress(ProcessLookupError, PermissionError, AttributeError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+# --- that process ---
+
+
+def main(arguments: list[str]) -> None:
+    """Run ROOM/lab.ipynb cell by cell and keep ROOM/result.json up to date."""
+    room, cell_seconds, memory_gb = Path(arguments[0]), float(arguments[1]), float(arguments[2])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exception: the kernel is shut down on the way
+    _limit_memory(memory_gb)
+    notebook = nbformat.read(room / "lab.ipynb", as_version=4)
+    code = _guarded(notebook.cells)
+    result = {"cells": {}, "remarks": [], "seed": ""}
+    lost: set[str] = set()
+    while True:
+        ended_at = _run_once(room, notebook, code, lost, cell_seconds, result)
+        if ended_at is None:
+            break
+        lost.add(ended_at)
+        if len(lost) > MAX_LOST:
+            result["remarks"].append(f"{len(lost)} cells ended or hung the kernel; the rest was not run")
+            break
+    write_whole(room / "result.json", json.dumps(result))
+
+
+def _guarded(cells: list) -> list:
+    """The code cells, and after each check one that shows whether the checks are still the course's."""
+    code = [nbformat.v4.new_code_cell(GUARD.format(""), id="guard")]
+    for cell in cells:
+        code.append(cell)
+        if cell.id.endswith("-check"):
+            code.append(nbformat.v4.new_code_cell(GUARD.format("checks, seed"), id=f"{cell.id}-guard"))
+    return code
+
+
+def _run_once(room: Path, notebook, code: list, lost: set, cell_seconds: float, result: dict) -> str | None:
+    """Run all cells but the lost ones in a new kernel; the id of the cell that ended or hung it, or None."""
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+    notebook.cells = [cell for cell in code if cell.id not in lost]
+    untouched = None
+    with _kernel(notebook, room, cell_seconds) as client:
+        for index, cell in enumerate(notebook.cells):
+            try:
+                client.execute_cell(cell, index)
+            except CellTimeoutError:
+                return _lose(cell, "too slow", f"The cell ran longer than {cell_seconds:g} s.", result)
+            except DeadKernelError:
+                return _lose(
+                    cell, "crashed", "The cell ended its process: a crash, an exit, or too much memory.", result
+                )
+            shown = _shown(cell)
+            if cell.id == "guard":
+                untouched = shown
+            elif cell.id.endswith("-guard"):
+                _note_guard(cell.id.removesuffix("-guard"), shown, untouched, result)
+            else:
+                result["cells"][cell.id] = _outcome(cell)
+            write_whole(room / "result.json", json.dumps(result))
+    return None
+
+
+@contextlib.contextmanager
+def _kernel(notebook, room: Path, cell_seconds: float) -> Iterator:
+    from nbclient import NotebookClient
+
+    class Client(NotebookClient):
+        """Keeps the first part of what a cell prints: an endless print must not fill this process."""
+
+        def process_message(self, msg, cell, cell_index):
+            size = sum(len(str(output)) for output in cell.outputs) if msg["msg_type"] == "stream" else 0
+            return None if size > MAX_OUTPUT else super().process_message(msg, cell, cell_index)
+
+    with tempfile.TemporaryDirectory(dir=room) as sockets:
+        client = Client(
+            notebook,
+            timeout_func=lambda cell: cell_seconds + STARTUP_SECONDS * (cell.id in ("guard", "setup")),
+            startup_timeout=STARTUP_SECONDS,
+            allow_errors=True,
+            kernel_name="python3",
+            store_widget_state=False,
+            resources={"metadata": {"path": str(room / "home")}},
+        )
+        if os.name == "posix":  # there is no loopback without a network, and kernels over TCP race for ports
+            client.config.KernelManager.update(transport="ipc", ip=os.path.join(sockets, "k"))
+        with client.setup_kernel(stdin=subprocess.DEVNULL):
+            try:
+                yield client
+            finally:
+                client.km.shutdown_kernel(now=True)  # it may hang: no farewell
+
+
+def _lose(cell, status: str, message: str, result: dict) -> str:
+    result["cells"][cell.id] = {"status": status, "message": message}
+    result["remarks"].append(f"cell {cell.id} {'hung' if status == 'too slow' else 'ended'} the kernel: {message}")
+    return cell.id
+
+
+def _outcome(cell) -> dict[str, str]:
+    for output in cell.outputs:
+        if output.output_type == "error":
+            kind = "" if output.ename == "CheckFailed" else f"{output.ename}: "
+            where = "" if cell.id.endswith("-check") else _where(output)  # of a check it could be a hidden test's
+            return {"status": "error", "message": kind + output.evalue + where}
+    return {"status": "ok", "message": ""}
+
+
+def _where(output) -> str:
+    """The line of the cell that the error came from."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output.traceback))
+    lines = re.findall(r"^-+> ?(\d+) (.*)$", text, re.MULTILINE)
+    return f" (line {lines[0][0]}: {lines[0][1].strip()})" if lines else ""
+
+
+def _shown(cell) -> str:
+    return "".join(
+        output.data.get("text/plain", "") for output in cell.outputs if output.output_type == "execute_result"
+    )
+
+
+def _note_guard(name: str, shown: str, untouched: str | None, result: dict) -> None:
+    """What the guard after a check showed: a mark, which should be the one before all, and the seed."""
+    mark, _, result["seed"] = shown.strip("'").partition(" ")
+    if not mark or mark == (untouched or "").strip("' "):  # no mark: the guard itself failed, as the check did
+        return
+    message = "The checks were changed while the notebook ran, so what this one says does not count."
+    result["cells"][name] = {"status": "checks changed", "message": message}
+    result["remarks"].append(f"the checks were changed before or in cell {name}")
+
+
+def _limit_memory(gigabytes: float) -> None:
+    """Of this process and of each that it starts; the size of a file, too."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    size = int(gigabytes * 2**30)
+    resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file all or not at all."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

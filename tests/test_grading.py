@@ -1,0 +1,263 @@
+"""Grading: what the teacher gets of submissions that are right, wrong, broken or hostile."""
+
+import csv
+import io
+import json
+import sys
+import time
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from clbook import cli, grading, submission
+from clbook.grading import Grade, Limits, Task
+
+COSINES = """import torch.nn.functional as F
+def cosines(a, b):
+    return F.normalize(a) @ F.normalize(b).T"""
+CHECK = "# Task 1: cosines\nchecks.check_cosine_similarity_matrix(cosines, seed=seed).require()"
+HIDDEN = "\n### BEGIN HIDDEN TESTS\nassert cosines(*[__import__('torch').ones(1, 2)] * 2) > 0.99\n### END HIDDEN TESTS"
+
+
+def graded(name, *, points=None, solution=False):
+    about = {"grade": points is not None, "solution": solution, "locked": not solution, "grade_id": name}
+    about |= {"schema_version": 3, "task": False} | ({} if points is None else {"points": points})
+    return {"id": name, "metadata": {"nbgrader": about}}
+
+
+def lab(hidden=HIDDEN, first=COSINES, second="answer2 = 4 + seed", seed=0):
+    """A small lab: its source, or what a learner hands in."""
+    cells = [
+        new_markdown_cell("# Lab 9: cosines", id="title"),
+        new_code_cell(f"seed = {seed}", id="seed"),
+        new_code_cell("from clbook import checks", **graded("setup")),
+        new_code_cell(first, **graded("task1", solution=True)),
+        new_code_cell(CHECK + hidden, **graded("task1-check", points=3)),
+        new_code_cell(second, **graded("task2", solution=True)),
+        new_code_cell("# Task 2: a number\nassert answer2 == 4 + seed", **graded("task2-check", points=2)),
+        new_markdown_cell("Mine.", **graded("task3", points=5, solution=True)),
+    ]
+    kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    return new_notebook(cells=cells, metadata={"kernelspec": kernel})
+
+
+def handed_in(first="def cosines(a, b):\n    ...", second="answer2 = ...", **changes):
+    return lab(hidden="", first=first, second=second, **changes)
+
+
+def without(notebook, *ids):
+    notebook.cells = [cell for cell in notebook.cells if cell.id not in ids]
+    return notebook
+
+
+def with_source(notebook, name, source):
+    next(cell for cell in notebook.cells if cell.id == name).source = source
+    return notebook
+
+
+# --- what was handed in, on the lab as it was handed out ---
+
+
+def sources(notebook):
+    return {cell.id: cell.source for cell in notebook.cells}
+
+
+def test_what_the_learner_left_alone_is_as_the_source_has_it():
+    notebook, remarks = grading.rebuild(handed_in(COSINES), lab())
+    assert remarks == []
+    assert sources(notebook)["task1"] == COSINES
+    assert sources(notebook)["task1-check"] == CHECK + HIDDEN  # hidden tests are back
+
+
+def test_an_edited_check_is_run_as_handed_out_and_told():
+    notebook, remarks = grading.rebuild(with_source(handed_in(), "task1-check", "pass"), lab())
+    assert sources(notebook)["task1-check"] == CHECK + HIDDEN
+    assert remarks == ["cell task1-check was edited; it was run as handed out"]
+
+
+def test_a_deleted_check_is_put_back_behind_its_task():
+    notebook, remarks = grading.rebuild(without(handed_in(), "task1-check", "setup"), lab())
+    names = list(sources(notebook))
+    assert names.index("task1-check") == names.index("task1") + 1
+    assert names.index("setup") < names.index("task1")
+    assert remarks == ["cell setup was deleted; it was put back", "cell task1-check was deleted; it was put back"]
+
+
+def test_a_deleted_answer_is_told():
+    notebook, remarks = grading.rebuild(without(handed_in(), "task1", "task3"), lab())
+    assert "task1" not in sources(notebook)
+    assert remarks == ["cell task1 was deleted", "cell task3 was deleted"]
+
+
+def test_cells_of_the_learners_own_stay_where_they_are_and_copies_of_checks_go():
+    given = handed_in()
+    copy = given.cells[4].copy()
+    copy["id"] = "copied"
+    given.cells[4:4] = [new_code_cell("mine = 1", id="task2-check-2")]
+    given.cells.append(copy)
+    notebook, remarks = grading.rebuild(given, lab())
+    found = [cell.source for cell in notebook.cells]
+    assert remarks == []
+    assert found.index("mine = 1") == found.index(CHECK + HIDDEN) - 1
+    assert sum(source.startswith(CHECK) for source in found) == 1
+
+
+@pytest.mark.parametrize("change", ["renamed", "checks deleted"])
+def test_a_lab_is_recognised_by_its_cells(change):
+    given = handed_in() if change == "renamed" else without(handed_in(), "task1-check", "task2-check")
+    other = with_source(with_source(lab(), "title", "# Lab 8"), "task1-check", "# Task 1: another")
+    assert grading.recognise(given, {"other": without(other, "task2-check"), "lab9": lab()}) == "lab9"
+    assert grading.recognise(new_notebook(cells=[new_code_cell("1")]), {"lab9": lab()}) == ""
+
+
+# --- the table and the page ---
+
+GRADE = Grade(
+    "=HYPERLINK(1)",
+    "a.ipynb",
+    "lab9",
+    "7",
+    [Task("task1", 3, "holds"), Task("task2", 2, "not yet", "a < b\nc"), Task("task3", 5, "by hand")],
+    ["cell <b> was edited"],
+)
+
+
+def test_the_table_counts_points():
+    rows = list(csv.DictReader(io.StringIO(grading.table([GRADE, Grade("ben", "b.ipynb", remarks=["no"])]))))
+    assert rows[0]["learner"] == "'=HYPERLINK(1)"  # no formula
+    counted = ["seed", "points", "possible", "by_hand", "task1", "task2", "task3"]
+    assert [rows[0][name] for name in counted] == ["7", "3", "5", "5", "3", "0", ""]
+    assert [rows[1][name] for name in ("learner", "points", "task1", "remarks")] == ["ben", "0", "", "no"]
+
+
+def test_the_page_escapes_what_learners_wrote():
+    page = grading.feedback(GRADE)
+    assert "a &lt; b\nc" in page and "cell &lt;b&gt; was edited" in page
+    assert "3 of 5 points" in page and "up to 5 by hand" in page
+    assert "<b>" not in page
+
+
+def test_labs_that_are_not_there_and_folders_without_notebooks(tmp_path):
+    with pytest.raises(ValueError, match="expected the labs' sources"):
+        grading.grade(tmp_path, labs=tmp_path)
+    put(lab(), tmp_path / "labs" / "lab9" / "lab9.ipynb")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"expected notebooks to grade, \*.ipynb, in .*empty; found none"):
+        grading.grade(tmp_path / "empty", labs=tmp_path / "labs")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"cells": {"a": 3}, "remarks": [], "seed": 0}', '{"cells": []}'])
+def test_a_result_that_a_submission_spoilt_is_told(text, tmp_path):
+    (tmp_path / "result.json").write_text(text)
+    assert submission._read_result(tmp_path / "result.json", "")["remarks"] == ["left no result that can be read"]
+
+
+def test_the_key_names_the_questions_of_each_lab(tmp_path, monkeypatch, capsys):
+    answers = {"kept": "0.25", "unasked": "3"}
+    monkeypatch.setattr("clbook.checks.answers", lambda seed: answers | {"kept": f"{seed}/4"})
+    asking = with_source(lab(), "task2-check", 'checks.check_answer("kept", answer2, seed=seed).require()')
+    put(asking, tmp_path / "lab9" / "lab9.ipynb")
+    assert cli.main(["key", "1", "3", "--labs", str(tmp_path)]) == 0
+    found = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert found == [["lab9", "seed", "1", "seed", "3"], ["kept", "1/4", "3/4"]]
+
+
+# --- the real thing: processes, limits, crashes ---
+
+
+def put(notebook, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+
+
+CELL_SECONDS = 20
+REPLACED = "answer2 = 4\nchecks.check_cosine_similarity_matrix = print"
+CONNECT = "import socket\nsocket.create_connection(('127.0.0.1', {port}), 5)"
+SUBMISSIONS = {  # learner: (notebook, verdicts of tasks 1 and 2, words that the remarks hold)
+    "right": (handed_in(COSINES, "answer2 = 7", seed=3), ("holds", "holds"), ""),
+    "blank": (handed_in(), ("not started", "error"), ""),
+    "wrong": (handed_in(COSINES.replace("F.normalize(b)", "b"), "answer2 = 4"), ("not yet", "holds"), ""),
+    "seed": (handed_in(COSINES, "answer2 = 7"), ("holds", "error"), ""),
+    "endless": (handed_in("while True: print('x' * 999)", "answer2 = 4"), ("too slow", "holds"), "task1 hung"),
+    "exits": (handed_in("import os; os._exit(0)", "answer2 = 4"), ("crashed", "holds"), "task1 ended"),
+    "huge": (handed_in("import torch; torch.ones(1 << 36)", "answer2 = 4"), ("error", "holds"), ""),
+    "typo": (handed_in("def cosines(a b)", "answer2 = 4"), ("error", "holds"), ""),
+    "deleted": (without(handed_in(COSINES), "task2", "task1-check"), ("holds", "deleted"), "task1-check was deleted"),
+    "edited": (with_source(handed_in(), "task1-check", "1"), ("not started", "error"), "task1-check was edited"),
+    "replaced": (handed_in(COSINES, REPLACED), ("holds", "checks changed"), "the checks were changed"),
+    "stranger": (new_notebook(cells=[new_code_cell("1")]), (), "is none of the labs: lab9"),
+}
+
+
+@pytest.fixture(scope="module")
+def graded_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("grading")
+    put(lab(), folder / "labs" / "lab9" / "lab9.ipynb")
+    for learner, (notebook, _, _) in SUBMISSIONS.items():
+        put(notebook, folder / "handed in" / learner / "my lab.ipynb")
+    (folder / "handed in" / "broken.ipynb").write_text('{"cells":')
+    limits = ["--cell-seconds", str(CELL_SECONDS), "--memory-gb", "3"]
+    assert cli.main(["grade", str(folder / "handed in"), "--labs", str(folder / "labs"), "--jobs", "2", *limits]) == 0
+    with open(folder / "handed in" / "grades" / "grades.csv", newline="") as file:
+        return folder / "handed in" / "grades", {row["learner"]: row for row in csv.DictReader(file)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("learner", SUBMISSIONS)
+def test_each_submission_costs_only_itself(learner, graded_folder):
+    folder, rows = graded_folder
+    _, verdicts, words = SUBMISSIONS[learner]
+    row = rows[learner]
+    points = [str(most if verdict == "holds" else 0) for most, verdict in zip((3, 2), verdicts, strict=False)]
+    assert [row[f"task{i + 1}"] for i in range(len(verdicts))] == points, row
+    assert words in row["remarks"] and (words or not row["remarks"])
+    page = (folder / "feedback" / f"{learner}{'-lab9' if verdicts else ''}.html").read_text()
+    for verdict in verdicts:
+        assert f"<td>{verdict}</td>" in page
+    assert "BEGIN HIDDEN" not in page and "torch').ones" not in page
+
+
+@pytest.mark.slow
+def test_a_file_that_is_no_notebook_is_a_row_too(graded_folder):
+    folder, rows = graded_folder
+    assert rows["broken"]["points"] == "0" and "is no notebook that can be read" in rows["broken"]["remarks"]
+    assert rows["right"]["seed"] == "3"
+    assert "line 1: import torch; torch.ones(1 &lt;&lt; 36)" in (folder / "feedback" / "huge-lab9.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not submission.without_network(), reason="this system has no namespaces for that")
+def test_a_submission_has_no_network_nor_the_teachers_home(tmp_path, monkeypatch):
+    import socket
+
+    monkeypatch.setenv("SECRET_TOKEN", "s3cret")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "secret").touch()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connect = CONNECT.format(port=server.getsockname()[1])
+        look = (
+            "import os, pathlib\nassert 'SECRET_TOKEN' not in os.environ\n"
+            "assert not (pathlib.Path.home() / 'secret').exists()"
+        )
+        put(handed_in(connect, look + "\nanswer2 = 4"), tmp_path / "x.ipynb")
+        result = grading.grade_one(tmp_path / "x.ipynb", {"lab9": lab()}, Limits())
+    assert result.tasks[0].verdict == "error" and "OSError" in result.tasks[0].message
+    assert result.tasks[1].verdict == "holds", result.tasks[1].message
+
+
+@pytest.mark.slow
+def test_a_submission_ends_in_time_and_leaves_no_process(tmp_path):
+    forks = "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(999)\ntime.sleep(999)"
+    put(handed_in(forks), tmp_path / "x.ipynb")
+    started = time.monotonic()
+    result = grading.grade_one(tmp_path / "x.ipynb", {"lab9": lab()}, Limits(total_seconds=20))
+    assert "was stopped after 20 s in all" in result.remarks
+    assert [task.earned for task in result.tasks] == [0, 0, 0]
+    assert time.monotonic() - started < 60
+
+
+def test_results_are_written_whole(tmp_path):
+    submission.write_whole(tmp_path / "a.json", json.dumps([1]))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert sys.platform != "linux" or submission._environment(tmp_path)["HOME"] == str(tmp_path / "home")
