@@ -5,7 +5,7 @@ SETUP = $(PYTHON) tools/setup_venv.py
 RUN = .venv/bin/python
 NBVAL = --nbval --nbval-current-env --nbval-cell-timeout=300
 
-.PHONY: help lab test check notebooks bench mutants clean venv lint layers unit nbval browser
+.PHONY: help lab labs test check notebooks bench mutants clean venv lint layers unit nbval browser
 .NOTPARALLEL:
 
 help:  ## List what can be made
@@ -31,6 +31,9 @@ check: venv lint layers unit  ## Run the quick tests: lint, layers, unit tests
 
 notebooks: venv  ## Run the lessons again, in place; LESSON=00 for one
 	$(RUN) tools/run_notebooks.py $(LESSON)
+
+labs: venv  ## Make the learners' copies of the labs from their sources
+	$(RUN) tools/labs.py
 
 bench: venv  ## Measure against other libraries (installs them first)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
@@ -64,7 +67,8 @@ unit:
 
 nbval:
 	$(RUN) -m pytest -q -n 2 --dist loadfile $(NBVAL) notebooks/[0-9]*.ipynb
-	$(RUN) -m pytest -q -m slow
+	$(RUN) -m pytest -q -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=300 notebooks/labs/source
+	$(RUN) -m pytest -q -n 2 --dist loadfile -m slow
 
 browser:
 	$(RUN) -m pytest -q -m browser

@@ -42,20 +42,34 @@ def pytest_runtest_makereport(item, call):
     if getattr(item.parent, "timed_out", False) and report.when == "call" and not report.failed:
         report.outcome, report.longrepr = "failed", f"{item.name}: this cell or one above ran out of time"
         vars(report).pop("wasxfail", None)
+    cell = getattr(item, "cell", None)
+    if report.when == "call" and cell and cell.metadata.get("nbgrader", {}).get("grade"):
+        report.user_properties.append(("task", cell.source.splitlines()[0].lstrip("# ")))
     return report
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """The seconds of each notebook, and its slowest cells."""
-    if not config.option.nbval:
+    """What tests have to tell; the seconds of each notebook, and its slowest cells; of a lab, which tasks hold."""
+    for report in itertools.chain(*terminalreporter.stats.values()):
+        for key, text in getattr(report, "user_properties", ()):
+            if key == "told" and report.when == "call":
+                terminalreporter.line(text)
+    if not (config.option.nbval or config.option.nbval_lax):
         return
     seconds = defaultdict(lambda: defaultdict(float))  # notebook -> cell -> seconds, the kernel's start included
+    tasks = defaultdict(dict)  # notebook -> task -> whether it holds
     for report in itertools.chain(*terminalreporter.stats.values()):
         if ".ipynb::" in getattr(report, "nodeid", "") and hasattr(report, "duration"):
             notebook, cell = report.nodeid.split("::")
             seconds[notebook][cell] += report.duration
+            tasks[notebook] |= {task: report.passed for key, task in report.user_properties if key == "task"}
     terminalreporter.section("seconds of each notebook, and its slowest cells")
     for notebook, cells in sorted(seconds.items()):
         slowest = sorted(cells, key=cells.get, reverse=True)[:3]
         listed = ", ".join(f"{cell} {cells[cell]:.1f}" for cell in slowest)
         terminalreporter.line(f"{sum(cells.values()):6.1f}  {notebook}  ({listed})")
+    for notebook, held in sorted(tasks.items()):
+        if held:
+            terminalreporter.section(f"{notebook}: {sum(held.values())} of {len(held)} tasks hold")
+            for task, holds in held.items():
+                terminalreporter.line(f"  {'holds  ' if holds else 'not yet'}  {task}")
