@@ -4,7 +4,7 @@ import argparse
 import signal
 import sys
 import typing
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import clbook
 from clbook import doctor
@@ -45,6 +45,8 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     command.add_argument(
         "--run", metavar="FOLDER", help="where the results go, a new folder; runs/<data>-<time> unless told"
     )
+    command.add_argument("--resume", metavar="RUN", help="go on with the run in this folder, as its config says")
+    command.add_argument("--config", metavar="FILE", help="the config.json of a run to repeat; options change it")
     if "train" in argv:
         _add_config(command)
     command.set_defaults(call=_train)
@@ -76,6 +78,10 @@ def _add_config(command: argparse.ArgumentParser) -> None:
     for field in fields(TrainConfig):
         kind = next(t for t in typing.get_args(types[field.name]) or [types[field.name]] if t is not type(None))
         default = "" if field.default is None else f" ({field.default})"
+        if kind is bool:
+            command.add_argument(f"--{field.name.replace('_', '-')}", action=argparse.BooleanOptionalAction,
+                                 default=argparse.SUPPRESS, help=field.metadata["help"] + default)  # fmt: skip
+            continue
         command.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=argparse.SUPPRESS,
                              metavar=kind.__name__.upper(), help=field.metadata["help"] + default)  # fmt: skip
 
@@ -85,8 +91,17 @@ def _train(args: argparse.Namespace) -> int:
     from clbook.training import TrainConfig
 
     given = {field.name: getattr(args, field.name) for field in fields(TrainConfig) if hasattr(args, field.name)}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop saves what Ctrl-C saves
-    line, interrupted = runs.train(TrainConfig.for_data(**given), args.run)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # before and after training, as Ctrl-C
+    if args.resume:
+        if given or args.config or args.run:
+            raise ValueError("--resume: expected no other option, the run's own config says all; leave them out")
+        line, interrupted = runs.resume(args.resume)
+    elif args.config:
+        limits = {"steps", "epochs", "minutes"}
+        fresh = dict.fromkeys(limits) if limits & given.keys() else {}  # a new limit takes the old one's place
+        line, interrupted = runs.train(replace(runs.read_config(args.config), **fresh | given), args.run)
+    else:
+        line, interrupted = runs.train(TrainConfig.for_data(**given), args.run)
     print(line)
     return 130 if interrupted else 0
 

@@ -5,7 +5,7 @@ import numbers
 import torch
 from torch import Tensor, nn
 
-from clbook.losses import info_nce, nt_xent
+from clbook.losses import batch_triplet, info_nce, nt_xent, sup_con
 from clbook.moco import MomentumEncoder, NegativeQueue
 from clbook.models import ProjectionHead, feature_dim
 
@@ -104,6 +104,67 @@ class MoCo(nn.Module):
         if self._waiting is not None:
             self.queue.enqueue(self._waiting)
             self._waiting = None
+
+
+class SupCon(nn.Module):
+    """All views of all pictures of a class are each other's positives (Khosla et al. 2020, equation 2).
+
+    Args:
+        encoder: [N, 3, H, W] to h [N, D].
+        temperature: of the loss.
+        out_dim: of z.
+    """
+
+    supervised = True  # loss takes labels
+
+    def __init__(self, encoder: nn.Module, *, temperature: float = 0.2, out_dim: int = 128):
+        super().__init__()
+        _check_temperature(temperature)
+        self.encoder = encoder
+        self.head = ProjectionHead(feature_dim(encoder), out_dim=out_dim)
+        self.temperature = temperature
+
+    def loss(self, views: tuple[Tensor, Tensor], labels: Tensor) -> Tensor:
+        """SupCon of a batch of pairs, two tensors [N, 3, H, W], and their labels [N], integers: a scalar."""
+        _check_views(views)
+        z = self.head(self.encoder(torch.cat(views)))  # [2N, out_dim]
+        return sup_con(z, labels.repeat(2), temperature=self.temperature)
+
+    def after_step(self) -> None:
+        """Nothing to do."""
+
+
+class Triplet(nn.Module):
+    """A view is to be nearer to views of its class than to others, by a margin (Schroff et al. 2015), over the triplets
+    mined from both views of a labelled batch.
+
+    Args:
+        encoder: [N, 3, H, W] to h [N, D].
+        margin: on the distance of unit vectors, 0 to 2.
+        mining: "all", "semi-hard" or "hard", as in `losses.batch_triplet`.
+        out_dim: of z.
+    """
+
+    supervised = True  # loss takes labels
+
+    def __init__(self, encoder: nn.Module, *, margin: float = 0.2, mining: str = "semi-hard", out_dim: int = 128):
+        super().__init__()
+        if mining not in ("all", "semi-hard", "hard"):
+            raise ValueError(f"mining: expected all, semi-hard or hard, got {mining!r}")
+        if not isinstance(margin, numbers.Real) or isinstance(margin, bool) or not 0 <= margin <= 2:
+            raise ValueError(f"margin: expected a number from 0 to 2, the largest distance, got {margin!r}")
+        self.encoder = encoder
+        self.head = ProjectionHead(feature_dim(encoder), out_dim=out_dim)
+        self.margin, self.mining = margin, mining
+
+    def loss(self, views: tuple[Tensor, Tensor], labels: Tensor) -> Tensor:
+        """The triplet loss of a batch of pairs, two tensors [N, 3, H, W], and their labels [N], integers: a scalar."""
+        _check_views(views)
+        z = self.head(self.encoder(torch.cat(views)))  # [2N, out_dim]
+        return batch_triplet(z, labels.repeat(2), margin=self.margin, mining=self.mining)
+
+    def after_step(self) -> None:
+        """Nothing to do."""
 
 
 def _check_temperature(temperature: float) -> None:

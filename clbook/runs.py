@@ -6,7 +6,10 @@ import io
 import json
 import math
 import os
-from dataclasses import asdict
+import signal
+import threading
+import time
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
@@ -16,11 +19,13 @@ from clbook import datasets, evaluation, plots, training
 from clbook.datasets import ImageSet
 from clbook.training import Fit, TrainConfig
 
+CHECKPOINTS = ("checkpoint.pt", "checkpoint-before.pt")  # the newest first
 COLUMNS = ("step", "epoch", "seconds", "learning_rate", "loss", "knn")
 
 
 class RunFolder:
-    """`config.json`, `metrics.csv`, `encoder.pt`, `curves.png`, `tsne.png`, `summary.txt` of one run.
+    """`config.json`, `metrics.csv`, `encoder.pt`, `curves.png`, `tsne.png`, `summary.txt` of one run, and while it is
+    not at its end `checkpoint.pt` and the one before.
 
     Making it creates the folder and writes `config.json`: a place that can't be written to is found before training.
 
@@ -49,6 +54,13 @@ class RunFolder:
                 "choose another with --run"
             )
 
+    @classmethod
+    def reopen(cls, path: str | Path) -> "RunFolder":
+        """The folder of a run that is to go on."""
+        run = cls.__new__(cls)
+        run.path = Path(path)
+        return run
+
     def write(self, name: str, content: bytes) -> Path:
         """Write a file beside its place, then move it there: a crash or a full disk leaves the old one whole."""
         target, part = self.path / name, self.path / f".{name}.part"
@@ -62,10 +74,48 @@ class RunFolder:
     def add_metrics(self, row: dict[str, float]) -> None:
         """Append a row of the history to `metrics.csv`; it is on disk when this returns."""
         with (self.path / "metrics.csv").open("a", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore")
-            if file.tell() == 0:
-                writer.writeheader()
-            writer.writerow({k: v if isinstance(v, int) else f"{v:.6g}" for k, v in row.items()})
+            _write_rows(file, [row], header=file.tell() == 0)
+
+    def set_metrics(self, rows: list[dict[str, float]]) -> None:
+        """`metrics.csv` as it was at a checkpoint: the rows after it will come again."""
+        file = io.StringIO(newline="")
+        _write_rows(file, rows, header=True)
+        self.write("metrics.csv", file.getvalue().encode())
+
+    def save_checkpoint(self, state: dict) -> None:
+        """Keep the state of the run; the one before stays beside it, should this one turn out to be unreadable."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        newest, before = (self.path / name for name in CHECKPOINTS)
+        part = self.write("checkpoint.new", buffer.getvalue())
+        if newest.exists():
+            os.replace(newest, before)
+        os.replace(part, newest)
+
+    def load_checkpoint(self, config: TrainConfig) -> dict:
+        """The newest state that can be read and is of this run.
+
+        Raises:
+            ValueError: there is none; the message says what is wrong with each.
+        """
+        wrong = []
+        for name in CHECKPOINTS:
+            try:
+                state = torch.load(self.path / name, map_location="cpu", weights_only=True)
+                training.check_state(state, config)
+                return state
+            except FileNotFoundError:
+                wrong.append(f"{name} is not there")
+            except Exception as error:  # a file that is cut off or no checkpoint at all can raise anything
+                wrong.append(f"{name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+        raise ValueError(
+            f"resume: expected a checkpoint in {str(self.path)!r}; {'; '.join(wrong)}. A run that came to its end "
+            "keeps none; start a new one with --config"
+        )
+
+    def drop_checkpoints(self) -> None:
+        for name in CHECKPOINTS:
+            (self.path / name).unlink(missing_ok=True)
 
     def save_encoder(self, encoder: nn.Module) -> Path:
         """The encoder's state dict: plain tensors on the CPU, `torch.load(path, weights_only=True)` reads it."""
@@ -81,35 +131,121 @@ def train(config: TrainConfig, path: str | Path | None = None, *, progress: bool
     """Train as `config` says, into a run folder; what comes back is the summary's line, which also
     stands in `summary.txt`, and whether the run was interrupted.
 
-    The curves follow kNN on the validation split; the test split is used once, for the summary. Ctrl-C ends training
-    early and saves what was learned so far.
+    The curves follow kNN on the validation split; the test split is used once, for the summary. Ctrl-C or SIGTERM ends
+    training after the step under way, with a checkpoint to go on from and what was learned so far.
 
     Raises:
         ValueError: data, configuration or folder of the wrong kind; all of it found before training.
         FloatingPointError: training diverged; the encoder of the last measurement is in the folder.
     """
-    bank = datasets.load(config.data, "train", n=config.n, image_size=config.image_size)
-    watched, test = (datasets.load(config.data, split, image_size=config.image_size) for split in ("val", "test"))
-    training.check(bank.images, config)
-    run = RunFolder(path, config)
-    few_bank, few_watched = _some(bank, 5000), _some(watched, 1000)
+    data = _load(config)
+    training.check(data["train"].images, config)
+    return _train(config, data, RunFolder(path, config), None, progress)
+
+
+def resume(path: str | Path, *, progress: bool = True) -> tuple[str, bool]:
+    """Go on with the run in this folder from its last good checkpoint; what comes back is as from `train`.
+
+    Raises:
+        ValueError: no run with a checkpoint there, or other pictures than it had.
+    """
+    config, run = read_config(Path(path) / "config.json"), RunFolder.reopen(path)
+    state = run.load_checkpoint(config)
+    data = _load(config)
+    training.check(data["train"].images, config)
+    run.set_metrics(state["log"]["history"])
+    return _train(config, data, run, state, progress)
+
+
+def read_config(path: str | Path) -> TrainConfig:
+    """The configuration in a `config.json`.
+
+    Raises:
+        ValueError: no such file, not JSON, or not the fields of a `TrainConfig`.
+    """
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(
+            f"config: can't read {str(path)!r} ({error.strerror}); give the config.json of a run"
+        ) from error
+    except ValueError as error:
+        raise ValueError(f"config: {str(path)!r} is no JSON ({error}); give the config.json of a run") from error
+    known = {field.name for field in fields(TrainConfig)}
+    unknown = sorted(set(values) - known) if isinstance(values, dict) else ["no object"]
+    if unknown:
+        raise ValueError(f"config: expected the fields of a TrainConfig in {str(path)!r}, got {', '.join(unknown)}")
+    return TrainConfig(**values)
+
+
+def _load(config: TrainConfig) -> dict[str, ImageSet]:
+    data = {"train": datasets.load(config.data, "train", n=config.n, image_size=config.image_size)}
+    return data | {split: datasets.load(config.data, split, image_size=config.image_size) for split in ("val", "test")}
+
+
+def _train(config, data: dict[str, ImageSet], run: RunFolder, state: dict | None, progress: bool) -> tuple[str, bool]:
+    bank, test = data["train"], data["test"]
+    few_bank, few_watched = _some(bank, 5000), _some(data["val"], 1000)
 
     def monitor(encoder: nn.Module) -> dict[str, float]:
-        run.save_encoder(encoder)  # so that no crash loses more than a tenth of the run
+        run.save_encoder(encoder)
         return {} if bank.labels is None else {"knn": evaluation.knn_score(encoder, few_bank, few_watched)}
 
-    fit = training.fit(bank.images, config, monitor=monitor, on_row=run.add_metrics, progress=progress)
+    with _Keeper(run, config.checkpoint_minutes) as keeper:
+        fit = training.fit(bank.images, config, labels=bank.labels, monitor=monitor, on_row=run.add_metrics,
+                           on_step=keeper.after_step, state=state, progress=progress)  # fmt: skip
     run.save_encoder(fit.encoder)
+    if not fit.interrupted:
+        run.drop_checkpoints()
     scores = {name: evaluation.knn_score(encoder, bank, test) for name, encoder in
               (("trained", fit.encoder), ("pixels", None), ("random encoder", training.new_encoder(config)))
               if bank.labels is not None}  # fmt: skip
     line = _summary(fit, scores, len(test), run.path)
     run.write("summary.txt", line.encode() + b"\n")
-    chance = math.log(2 * config.batch_size - 1)
     baselines = {name: score for name, score in scores.items() if name != "trained"}
-    run.write("curves.png", plots.curves(fit.history, baselines=baselines, chance=chance).png())
+    run.write("curves.png", plots.curves(fit.history, baselines=baselines, chance=_chance(config)).png())
     run.write("tsne.png", _map(fit.encoder, test).png())
     return line, fit.interrupted
+
+
+class _Keeper:
+    """Saves a checkpoint every so often, and when the run is asked to stop: by Ctrl-C or SIGTERM, after the step under
+    way. A second Ctrl-C stops at once."""
+
+    def __init__(self, run: RunFolder, minutes: float):
+        self.run, self.seconds, self.saved, self.stop, self.handlers = run, 60 * minutes, time.monotonic(), False, {}
+
+    def __enter__(self) -> "_Keeper":
+        if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else
+            self.handlers = {number: signal.signal(number, self._asked) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+    def _asked(self, *_) -> None:
+        if self.stop:
+            raise KeyboardInterrupt
+        self.stop = True
+
+    def after_step(self, state) -> bool:
+        if self.stop or time.monotonic() - self.saved > self.seconds:
+            self.run.save_checkpoint(state())
+            self.saved = time.monotonic()
+        return self.stop
+
+
+def _chance(config: TrainConfig) -> float | None:
+    """The loss of blind guessing, where that is one number."""
+    return {"simclr": math.log(2 * config.batch_size - 1), "moco": math.log(config.queue_size + 1)}.get(config.method)
+
+
+def _write_rows(file, rows: list[dict[str, float]], *, header: bool) -> None:
+    writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore")
+    if header:
+        writer.writeheader()
+    writer.writerows({k: v if isinstance(v, int) else f"{v:.6g}" for k, v in row.items()} for row in rows)
 
 
 def _summary(fit: Fit, scores: dict[str, float], tested: int, path: Path) -> str:
@@ -117,7 +253,8 @@ def _summary(fit: Fit, scores: dict[str, float], tested: int, path: Path) -> str
     loss = f"loss {last['loss']:.3f}, " if "loss" in last else ""
     effort = f"{loss}{last['step']} steps, {last['epoch']:.1f} epochs, {last['seconds'] / 60:.1f} minutes"
     if fit.interrupted:
-        effort = f"stopped early: {effort}"
+        on = f", `clbook train --resume {path}` goes on" if (path / CHECKPOINTS[0]).exists() else ""
+        effort = f"stopped early{on}: {effort}"
     if not scores:
         return f"No labels, so no kNN; {effort}; in {path}"
     return (f"kNN {scores['trained']:.3f} on {tested:,} test pictures (pixels {scores['pixels']:.3f}, random encoder "

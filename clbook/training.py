@@ -4,7 +4,7 @@ import math
 import time
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from clbook import models
 from clbook.augmentations import TwoViews, check_pictures
-from clbook.methods import SimCLR
+from clbook.methods import MoCo, SimCLR, SupCon, Triplet
 
 
 def _option(default: Any, help: str) -> Any:
@@ -29,7 +29,13 @@ class TrainConfig:
     image_size: int = _option(32, "side of a view in pixels")
     model: str = _option("small", f"encoder: {', '.join(models.ENCODERS)}")
     width: int | None = _option(None, "channels of small's first layer, 32 unless told; features are 8 times as many")
-    temperature: float = _option(0.2, "of the loss, > 0")
+    method: str = _option("simclr", "simclr, moco; with labels also sup_con, triplet")
+    temperature: float = _option(0.2, "of the loss, > 0; triplet has none")
+    queue_size: int = _option(4096, "moco: keys of earlier batches that wait as negatives")
+    momentum: float = _option(0.99, "moco: of the slow encoder, 0 to 1; a memory of 1 / (1 - m) steps")
+    symmetric: bool = _option(False, "moco: each view is query once and key once")
+    margin: float = _option(0.2, "triplet: by how much a negative is to be further away")
+    mining: str = _option("semi-hard", "triplet: all, semi-hard or hard")
     batch_size: int = _option(256, "pictures a step; each has the others as negatives")
     steps: int | None = _option(None, "stop after so many batches")
     epochs: int | None = _option(None, "stop after so many passes over the pictures")
@@ -48,8 +54,10 @@ class TrainConfig:
     gray: float = _option(0.2, "probability of taking the colours out")
     seed: int = _option(0, "of weights, views and order")
     device: str = _option("auto", "auto, cpu, cuda, mps")
-    precision: str = _option("auto", "auto, fp32, bf16; auto is bf16 where the device computes in it")
+    precision: str = _option("auto", "auto, fp32, bf16, fp16; auto is bf16 where the device computes in it")
+    compile: bool = _option(False, "compile the encoder: slow to start, then faster on a GPU")
     evaluations: int = _option(10, "times that kNN is measured on the way")
+    checkpoint_minutes: float = _option(5.0, "minutes between two checkpoints, from which --resume goes on")
 
     def __post_init__(self):
         for name, kind in typing.get_type_hints(type(self)).items():
@@ -60,11 +68,14 @@ class TrainConfig:
         if sum(limit is not None for limit in (self.steps, self.epochs, self.minutes)) > 1:
             raise ValueError(f"expected one of steps, epochs and minutes, got steps={self.steps}, "
                              f"epochs={self.epochs}, minutes={self.minutes}")  # fmt: skip
-        for name in ("n", "temperature", "learning_rate", "steps", "epochs", "minutes", "image_size", "width"):
+        for name in ("n", "temperature", "learning_rate", "steps", "epochs", "minutes", "image_size", "width",
+                     "queue_size", "checkpoint_minutes"):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not (value > 0 and (name != "temperature" or value < math.inf)):
                 raise ValueError(f"{name}: expected a number > 0, got {value}")
-        for name in ("weight_decay", "seed", "evaluations"):
+        if self.method not in METHODS:
+            raise ValueError(f"method: expected one of {', '.join(METHODS)}; got {self.method!r}")
+        for name in ("weight_decay", "seed", "evaluations", "margin"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: expected a number >= 0, got {getattr(self, name)}")
         if self.batch_size < 2:
@@ -93,6 +104,15 @@ class TrainConfig:
 
 _STRONG_COLORS = {"brightness": 0.5, "contrast": 0.5, "saturation": 0.7, "hue": 0.5, "gray": 0.5}
 _QUICK = {"width": 24, "batch_size": 64, "learning_rate": 2e-3, "temperature": 0.1}
+STATE_VERSION = 1  # of what `fit` hands to `on_step`
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+METHODS = {
+    "simclr": lambda encoder, config: SimCLR(encoder, temperature=config.temperature),
+    "moco": lambda encoder, config: MoCo(encoder, temperature=config.temperature, queue_size=config.queue_size,
+                                         momentum=config.momentum, symmetric=config.symmetric),
+    "sup_con": lambda encoder, config: SupCon(encoder, temperature=config.temperature),
+    "triplet": lambda encoder, config: Triplet(encoder, margin=config.margin, mining=config.mining),
+}  # fmt: skip
 RECIPES = {
     "shapes": {"crop": 0.8, **_QUICK, **_STRONG_COLORS},
     "digits": {"crop": 0.7, "flip": 0.0, **_QUICK, **_STRONG_COLORS},
@@ -107,36 +127,45 @@ class Fit:
     encoder: nn.Module
     method: nn.Module
     history: list[dict[str, float]]  # rows: step, epoch, seconds, learning_rate, loss, and what the monitor measured
-    interrupted: bool = False
+    interrupted: bool = False  # by Ctrl-C, or by `on_step`
 
 
 @torch.enable_grad()  # and afterwards as it was, even if Ctrl-C came while a monitor had switched it off
-def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, method: nn.Module | None = None,
+def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor | None = None,
+        method: nn.Module | None = None,
         views: Callable[[Tensor, torch.Generator], tuple[Tensor, ...]] | None = None,
         monitor: Callable[[nn.Module], dict[str, float]] | None = None,
-        on_row: Callable[[dict[str, float]], None] | None = None, progress: bool = False) -> Fit:  # fmt: skip
-    """Train an encoder on pictures alone; labels never come in.
+        on_row: Callable[[dict[str, float]], None] | None = None,
+        on_step: Callable[[Callable[[], dict]], bool | None] | None = None,
+        state: dict | None = None, progress: bool = False) -> Fit:  # fmt: skip
+    """Train an encoder on pictures; labels only come in where the method is supervised.
 
     Args:
         images: [N, 3, H, W], uint8 or float in [0, 1]; at least one batch of them.
         config: the run. A number of steps or epochs gives the same result each time (on one machine and thread count);
             minutes stop by the clock, and the learning rate follows it.
-        method: trained in place of the new SimCLR that the config asks for: a module with an `encoder`, a `loss(views)`
+        labels: [N], integers, for a method whose `supervised` is true: its loss is called as loss(views, labels).
+        method: trained in place of the new one that the config asks for: a module with an `encoder`, a `loss(views)`
             and an `after_step()`, which is called once the weights have moved. It brings its own initial weights.
         views: called as views(batch, generator) in place of `config.views()`; its views go to `method.loss`.
         monitor: called with the encoder before the first step and `config.evaluations` times on the way, the last
             time at the end; what it returns joins the history. Give it the validation split.
         on_row: called with each new row of the history, some every ten steps.
+        on_step: called after each step but the last with a function that makes the state of the run: a dict of tensors
+            and plain values, to be saved or copied at once. If it returns True the run ends here, as after Ctrl-C.
+        state: of an earlier run with the same config and pictures, to go on from: with steps or epochs, on the same
+            machine and thread count, to the same weights, bit for bit, as if nothing had happened.
         progress: show a progress bar.
 
     Returns:
         A `Fit`. Ctrl-C ends the run early and returns what was learned so far, with `interrupted` set.
 
     Raises:
-        ValueError: pictures of the wrong shape, NaN or not in [0, 1], fewer than a batch.
+        ValueError: pictures of the wrong shape, NaN or not in [0, 1], fewer than a batch; labels that don't fit or are
+            missing; a state of another run.
         TypeError: pictures that aren't a uint8 or float tensor, a config that isn't a `TrainConfig`, a method without
             one of its three parts, something to call that can't be called.
-        FloatingPointError: the loss is no longer a number; the message names the step and the likely cause.
+        FloatingPointError: the loss is no longer a number; the message names the step, the batch and the likely cause.
     """
     if method is None:
         check(images, config)
@@ -144,14 +173,18 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, method: nn.Modul
     else:
         _check_images(images, config)
         _check_method(method)
-    for name, function in (("views", views), ("monitor", monitor), ("on_row", on_row)):
+    supervised = _check_labels(labels, images, method)
+    for name, function in (("views", views), ("monitor", monitor), ("on_row", on_row), ("on_step", on_step)):
         if function is not None and not callable(function):
             raise TypeError(f"{name}: expected a function or None, got {type(function).__name__}")
     device = find_device(config.device)
     precision = find_precision(config.precision, device)
     method = method.to(device, memory_format=torch.channels_last).train()
+    if config.compile:
+        method.encoder.compile()
     learned = [p for p in method.parameters() if p.requires_grad]  # a momentum encoder's are moved, not learned
     optimizer = torch.optim.AdamW(learned, config.learning_rate, weight_decay=config.weight_decay)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     generator = torch.Generator(device).manual_seed(config.seed)
     views = views or config.views()
     log = _Log(
@@ -161,25 +194,36 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, method: nn.Modul
         on_row,
         progress,
     )
+    run = _Run(config, len(images), method, optimizer, scaler, generator, log)
     result = Fit(config, method.encoder, method, log.history)
     try:
-        for batch in _batches(images, config, device):
+        if state is None:
+            log.write(0.0, measured=True)
+        else:
+            run.restore(state)
+        for rows in _batches(len(images), config, start=log.count):
             rate = _learning_rate(config, log.done())
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            made = tuple(v.to(memory_format=torch.channels_last) for v in views(batch, generator))
+            made = views(images[rows].to(device), generator)
+            log.views = made = tuple(v.to(memory_format=torch.channels_last) for v in made)
+            target = (labels[rows].to(device),) if supervised else ()
             try:
-                with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                    loss = method.loss(made)
+                with torch.autocast(device.type, _AUTOCAST.get(precision), enabled=precision in _AUTOCAST):
+                    loss = method.loss(made, *target)
             except ValueError as error:  # the losses refuse NaN where that costs nothing, which is on the CPU
                 if log.count == 0:
                     raise
                 raise log.diverged(math.nan, rate) from error
             optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
             method.after_step()
             if log.step(loss.detach(), rate):
+                break
+            if on_step and on_step(run.state):
+                result.interrupted = True
                 break
     except KeyboardInterrupt:
         result.interrupted = True
@@ -202,10 +246,11 @@ def find_device(name: str = "auto") -> torch.device:
 
 
 def find_precision(name: str, device: torch.device) -> str:
-    """ "fp32" or "bf16"; "auto" is bf16 where the device computes in it (a CPU without such instructions crawls)."""
+    """ "fp32", "bf16" or "fp16"; "auto" is bf16 where the device computes in it (a CPU without such instructions
+    crawls). "fp16" is for older GPUs: gradients are scaled so that small ones don't vanish."""
     _check_kind("device", device, torch.device)
-    if name not in ("auto", "fp32", "bf16"):
-        raise ValueError(f"precision: expected auto, fp32 or bf16, got {name!r}")
+    if name not in ("auto", "fp32", "bf16", "fp16"):
+        raise ValueError(f"precision: expected auto, fp32, bf16 or fp16, got {name!r}")
     if name != "auto":
         return name
     if device.type == "cpu":
@@ -245,6 +290,19 @@ def _check_method(method: nn.Module) -> None:
                         f"{type(method).__name__} without {', '.join(missing)}")  # fmt: skip
 
 
+def _check_labels(labels: Tensor | None, images: Tensor, method: nn.Module) -> bool:
+    """Whether the method takes labels, and if so that they are there."""
+    if not getattr(method, "supervised", False):
+        return False
+    if labels is None:
+        raise ValueError(f"labels: {type(method).__name__} learns from labels, and these pictures have none; give "
+                         "labelled ones, or choose another method")  # fmt: skip
+    _check_kind("labels", labels, Tensor)
+    if labels.shape != images.shape[:1] or labels.is_floating_point():
+        raise ValueError(f"labels: expected {len(images)} integers [N], got {labels.dtype} {list(labels.shape)}")
+    return True
+
+
 def _check_kind(name: str, value: Any, kind: type) -> None:
     if not isinstance(value, kind):
         raise TypeError(f"{name}: expected a {kind.__name__}, got {type(value).__name__}")
@@ -255,21 +313,24 @@ def new_encoder(config: TrainConfig) -> nn.Module:
     return _new_method(config).encoder.eval()
 
 
-def _new_method(config: TrainConfig) -> SimCLR:
+def _new_method(config: TrainConfig) -> nn.Module:
     _check_kind("config", config, TrainConfig)
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
         torch.manual_seed(config.seed)
         options = {} if config.width is None else {"width": config.width}
-        return SimCLR(models.build(config.model, **options), temperature=config.temperature)
+        return METHODS[config.method](models.build(config.model, **options), config)
 
 
-def _batches(images: Tensor, config: TrainConfig, device: torch.device):
-    """Batches for ever: a new order each epoch, the rest that fills no batch left out."""
-    order = torch.Generator().manual_seed(config.seed)
+def _batches(count: int, config: TrainConfig, start: int = 0):
+    """The rows of batches, for ever: a new order each epoch, the rest that fills no batch left out. From batch number
+    `start` on they are those that a run from 0 would have had."""
+    generator = torch.Generator().manual_seed(config.seed)
+    number, per_epoch = 0, count // config.batch_size
     while True:
-        for rows in torch.randperm(len(images), generator=order).split(config.batch_size):
-            if len(rows) == config.batch_size:
-                yield images[rows].to(device)
+        order = torch.randperm(count, generator=generator)
+        for i in range(max(0, start - number), per_epoch):
+            yield order[i * config.batch_size : (i + 1) * config.batch_size]
+        number += per_epoch
 
 
 def _learning_rate(config: TrainConfig, done: float) -> float:
@@ -277,6 +338,55 @@ def _learning_rate(config: TrainConfig, done: float) -> float:
     if done < config.warmup:
         return config.learning_rate * min(1, max(done, 1e-3) / config.warmup)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - config.warmup) / (1 - config.warmup)))
+
+
+@dataclass
+class _Run:
+    """The parts of a run that change from step to step, to be written down and taken up again."""
+
+    config: TrainConfig
+    pictures: int
+    method: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    views: torch.Generator
+    log: "_Log"
+
+    def state(self) -> dict:
+        """All that a step depends on; the order of the pictures follows from the seed and the count."""
+        self.log.check()
+        parts = {name: getattr(self, name).state_dict() for name in ("method", "optimizer", "scaler", "log")}
+        random = {"views": self.views.get_state(), "torch": torch.get_rng_state(),
+                  "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}  # fmt: skip
+        start = {"clbook": STATE_VERSION, "config": asdict(self.config), "pictures": self.pictures}
+        return start | {"random": random} | parts
+
+    def restore(self, state: dict) -> None:
+        check_state(state, self.config)
+        if state["pictures"] != self.pictures:
+            raise ValueError(f"state: expected that of a run on these {self.pictures:,} pictures, got one on "
+                             f"{state['pictures']:,}; bring them back, or start a new run")  # fmt: skip
+        for name in ("method", "optimizer", "scaler", "log"):
+            getattr(self, name).load_state_dict(state[name])
+        self.views.set_state(state["random"]["views"].cpu())
+        torch.set_rng_state(state["random"]["torch"].cpu())
+        for i, numbers in enumerate(state["random"]["cuda"][: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(numbers.cpu(), i)
+
+
+def check_state(state: dict, config: TrainConfig) -> None:
+    """Raise a `ValueError` unless `state` is one that `fit` has made for this config."""
+    _check_kind("config", config, TrainConfig)
+    parts = {"clbook", "config", "pictures", "random", "method", "optimizer", "scaler", "log"}
+    if not isinstance(state, dict) or state.keys() != parts or state["clbook"] != STATE_VERSION:
+        found = ", ".join(map(str, state)) if isinstance(state, dict) else type(state).__name__
+        raise ValueError(f"state: expected one that fit has made, of version {STATE_VERSION}, got {found:.200}")
+    mine = asdict(config)
+    other = [name for name in mine.keys() | state["config"].keys() if mine.get(name) != state["config"].get(name)]
+    if other:
+        name = min(other)
+        raise ValueError(f"state: expected that of a run with this config, got one with {name} = "
+                         f"{state['config'].get(name)!r} instead of {mine.get(name)!r}; start a new run")  # fmt: skip
 
 
 class _Log:
@@ -294,8 +404,24 @@ class _Log:
         self.steps = config.steps or (config.epochs and config.epochs * steps_per_epoch)
         self.count, self.measured, self.losses, self.history = 0, 0, [], []
         self.start = time.monotonic()
+        self.views = ()  # of the last batch
         self.bar = tqdm(total=100, disable=not progress, bar_format="{percentage:3.0f}% |{bar}| {elapsed}{postfix}")
-        self.write(0.0, measured=True)
+
+    def state_dict(self) -> dict:
+        losses = torch.stack([loss.cpu() for loss in self.losses]) if self.losses else torch.empty(0)
+        return {"count": self.count, "measured": self.measured, "seconds": time.monotonic() - self.start,
+                "losses": losses, "history": list(self.history)}  # fmt: skip
+
+    def load_state_dict(self, state: dict) -> None:
+        self.count, self.measured = state["count"], state["measured"]
+        self.losses = list(state["losses"])  # on the CPU; the next row takes them with the others
+        self.history[:] = state["history"]
+        self.start = time.monotonic() - state["seconds"]
+
+    def check(self) -> None:
+        """Raise where a loss that is in no row yet is not finite: such a state is not worth keeping."""
+        if not all(loss.isfinite() for loss in self.losses):
+            raise self.diverged(math.nan, self.history[-1].get("learning_rate", self.config.learning_rate))
 
     def done(self) -> float:
         """The share of the run that is behind us, 0 to 1."""
@@ -316,9 +442,14 @@ class _Log:
         return done >= 1
 
     def diverged(self, loss: float, rate: float) -> FloatingPointError:
+        shown = torch.cat([view.detach().float().flatten() for view in self.views]) if self.views else torch.zeros(1)
+        cause = "most often the learning rate is too high, or the temperature too low: try a third, or twice"
+        if not shown.isfinite().all():
+            cause = "the views hold NaN or infinity: look at what makes them"
         return FloatingPointError(
-            f"the loss is {loss} after step {self.count}, learning rate {rate:.2g}. Most often the learning rate is "
-            "too high, or the temperature too low: try a third, or twice"
+            f"the loss is {loss} after step {self.count}, learning rate {rate:.2g}, temperature "
+            f"{self.config.temperature:g}; the last batch's views have mean {shown.mean():.3g} and standard deviation "
+            f"{shown.std(correction=0):.3g}. The likely cause: {cause}"
         )
 
     def write(self, rate: float, *, measured: bool) -> None:
@@ -328,7 +459,8 @@ class _Log:
             "seconds": time.monotonic() - self.start,
         }
         if self.losses:
-            row |= {"learning_rate": rate, "loss": torch.stack(self.losses).mean().item()}
+            losses = torch.stack([loss.to(self.losses[-1].device) for loss in self.losses])
+            row |= {"learning_rate": rate, "loss": losses.mean().item()}
             self.losses = []
             if not math.isfinite(row["loss"]):
                 raise self.diverged(row["loss"], rate)

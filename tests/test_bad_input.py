@@ -342,6 +342,25 @@ METHODS = {
                  words="views|query")]),
 }  # fmt: skip
 
+PAIR = {"views": VIEWS, "labels": torch.tensor([0, 1])}
+BAD_VIEWS = [
+    *changed("views", TypeError, lambda v: v[0], lambda v: v[:1], lambda v: None, lambda v: [x.numpy() for x in v]),
+    *changed("views", ValueError, lambda v: [x[0] for x in v], lambda v: [x.byte() for x in v]),
+]
+BAD_LABELS = changed("labels", ValueError, lambda y: y[:1]) + changed("labels", TypeError, lambda y: y.float())
+METHODS |= {
+    "SupCon": (lambda **options: methods.SupCon(options.pop("encoder", models.small(2)), **options), {}, [
+        *one("encoder", TypeError, *NO_MODULE), *one("temperature", ValueError, 0, -1, NAN, "0.1", None, True),
+        *counts("out_dim")]),
+    "SupCon.loss": (methods.SupCon(models.small(2)).loss, PAIR, [
+        *BAD_VIEWS, *BAD_LABELS]),
+    "Triplet": (lambda **options: methods.Triplet(options.pop("encoder", models.small(2)), **options), {}, [
+        *one("encoder", TypeError, *NO_MODULE), *one("margin", ValueError, -0.1, 2.1, NAN, "0.1", None, True),
+        *one("mining", ValueError, "soft", None, True), *counts("out_dim")]),
+    "Triplet.loss": (methods.Triplet(models.small(2)).loss, PAIR, [
+        *BAD_VIEWS, *BAD_LABELS]),
+}  # fmt: skip
+
 FEATURES = {"bank": Z, "bank_labels": Y, "queries": Z2}
 TRIPLE = dict.fromkeys(("train", "val", "test"), (Z, Y))
 K = [*counts("k"), *one("k", ValueError, 7)]
@@ -418,7 +437,8 @@ EVALUATION = {
 
 TINY = training.TrainConfig(n=4, image_size=8, width=2, batch_size=2, steps=1, evaluations=1, device="cpu",
                             precision="fp32")  # fmt: skip
-POSITIVE = ("temperature", "learning_rate", "steps", "epochs", "minutes", "n", "image_size", "width")
+POSITIVE = ("temperature", "learning_rate", "steps", "epochs", "minutes", "n", "image_size", "width", "queue_size",
+            "checkpoint_minutes")  # fmt: skip
 RUN = [
     *changed("images", TypeError, *NOT_A_TENSOR, lambda x: x.int(), lambda x: x > 0),
     *changed("images", ValueError, lambda x: x[0], lambda x: x[:, :1], lambda x: x[:0], lambda x: x[:1]),
@@ -431,12 +451,14 @@ CONFIG = [
     *(case for name in POSITIVE for case in one(name, TypeError, "1", True, [1])),
     *one("temperature", ValueError, NAN, INF), *one("learning_rate", ValueError, NAN),
     *(case for name in ("steps", "batch_size", "n", "seed") for case in one(name, TypeError, 1.5, "1", True)),
-    *(case for name in ("weight_decay", "seed", "evaluations") for case in one(name, ValueError, -1)),
+    *(case for name in ("weight_decay", "seed", "evaluations", "margin") for case in one(name, ValueError, -1)),
     *one("weight_decay", ValueError, NAN), *one("minutes", ValueError, NAN), *one("batch_size", ValueError, 1, 0),
     *one("warmup", ValueError, -0.1, 1.0, NAN), *one("crop", ValueError, 0.0, 1.1, NAN),
     *(case for name in ("flip", "jitter", "gray") for case in one(name, ValueError, -0.1, 1.1, NAN)),
     *(case for name in ("rotation", *FACTORS) for case in one(name, ValueError, -0.1, NAN, INF)),
-    *one("data", TypeError, None, 5), *one("model", TypeError, None, 5),
+    *one("data", TypeError, None, 5), *one("model", TypeError, None, 5), *one("method", TypeError, None, 5),
+    *one("method", ValueError, "", "SimCLR"), *one("symmetric", TypeError, 1, None),
+    *one("compile", TypeError, 1, None),
 ]  # fmt: skip
 T = training
 TRAINING = {
@@ -445,7 +467,8 @@ TRAINING = {
                              [*CONFIG, *one("data", TypeError, [], {})]),
     "fit": (T.fit, {"images": rand(4, 3, 8, 8), "config": TINY},
             [*RUN, *one("monitor", TypeError, 5, {}), *one("on_row", TypeError, 5, {}),
-             *one("method", TypeError, 5, "simclr"), *one("views", TypeError, 5, {})]),
+             *one("method", TypeError, 5, "simclr"), *one("views", TypeError, 5, {}), *one("on_step", TypeError, 5, {}),
+             *one("state", ValueError, 5, {}, {"clbook": 1})]),
     "check": (T.check, {"images": rand(4, 3, 8, 8), "config": TINY}, RUN),
     "find_device": (T.find_device, {"name": "cpu"}, [
         *one("name", ValueError, "tpu", "", words="device"), *one("name", TypeError, None, 0, words="device")]),
@@ -516,6 +539,7 @@ EXEMPT = {
     "evaluation.Interval": RECORD,
     "evaluation.Collapse": RECORD,
     "training.Fit": RECORD,
+    "training.check_state": "what a state may be wrong in has tests of its own, beside fit's",
     "plots.Picture": RECORD,
     "plots.Picture.save": "any path the system takes; what it doesn't take, it says itself",
     "plots.LiveCurves": "its options go to curves, which has a row",

@@ -1,9 +1,10 @@
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -110,7 +111,9 @@ def test_what_cannot_be_parsed_ends_in_2(arguments, words, capsys):
 VALUES = {"data": "digits", "n": 77, "image_size": 24, "model": "small", "width": 9, "temperature": 0.3,
           "batch_size": 17, "learning_rate": 0.5, "weight_decay": 0.01, "warmup": 0.33, "crop": 0.11, "flip": 0.12,
           "rotation": 13.0, "jitter": 0.14, "brightness": 0.15, "contrast": 0.16, "saturation": 0.17, "hue": 0.18,
-          "gray": 0.19, "seed": 20, "device": "cpu", "precision": "fp32", "evaluations": 21}  # fmt: skip
+          "gray": 0.19, "seed": 20, "device": "cpu", "precision": "fp32", "evaluations": 21, "method": "moco",
+          "queue_size": 22, "momentum": 0.23, "symmetric": True, "margin": 0.24, "mining": "hard", "compile": True,
+          "checkpoint_minutes": 25.0}  # fmt: skip
 LIMITS = {"steps": 4, "epochs": 5, "minutes": 0.6}
 
 
@@ -118,10 +121,14 @@ def test_the_values_tried_are_of_every_field():
     assert VALUES.keys() | LIMITS.keys() == {field.name for field in fields(TrainConfig)}
 
 
+def as_option(name, value):
+    return [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
+
+
 @pytest.mark.parametrize("limit", LIMITS)
 def test_every_field_is_an_option_that_reaches_the_run(asked, limit, capsys):
     values = VALUES | {limit: LIMITS[limit]}
-    given = [part for name, value in values.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    given = [part for name, value in values.items() for part in as_option(name, value)]
     assert cli.main(["train", *given, "--run", "there"]) == 0
     (config, path), = asked  # fmt: skip
     assert asdict(config) == {"steps": None, "epochs": None, "minutes": None} | values
@@ -167,9 +174,13 @@ def one_line(capsys):
         (["--data", "folder:nowhere"], "'nowhere', which does not exist"),
         (["--data", "digits", "--model", "smal"], "got 'smal'. Did you mean 'small'"),
         (["--data", "digits", "--device", "tpu"], "device: expected auto or one of this machine's"),
-        (["--data", "digits", "--precision", "fp8"], "precision: expected auto, fp32 or bf16, got 'fp8'"),
+        (["--data", "digits", "--precision", "fp8"], "precision: expected auto, fp32, bf16 or fp16, got 'fp8'"),
         (["--data", "digits", "--batch-size", "5000"], "at least one batch of 5000 pictures, got 1257"),
         (["--data", "digits", "--n", "5000"], "has 1257 pictures, got n=5000"),
+        (["--method", "simclear"], "method: expected one of simclr, moco, sup_con, triplet; got 'simclear'"),
+        (["--resume", "nowhere"], "can't read 'nowhere/config.json'"),
+        (["--resume", "nowhere", "--seed", "3"], "--resume: expected no other option"),
+        (["--config", "nowhere.json"], "can't read 'nowhere.json' (No such file or directory)"),
         (["--temperature", "0"], "temperature: expected a number > 0, got 0.0"),
         (["--temperature", "nan"], "temperature: expected a number > 0, got nan"),
         (["--steps", "1", "--epochs", "1"], "expected one of steps, epochs and minutes"),
@@ -266,3 +277,17 @@ def test_without_pytorch_the_command_still_speaks(tmp_path, arguments, code, wor
     assert done.returncode == code
     assert words in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_config_file_repeats_a_run_with_changes(asked, tmp_path):
+    config = TrainConfig(steps=3, hue=0.3, method="moco")
+    (tmp_path / "run.json").write_text(json.dumps(asdict(config)))
+    cli.main(["train", "--config", str(tmp_path / "run.json")])
+    cli.main(["train", "--config", str(tmp_path / "run.json"), "--epochs", "2", "--no-symmetric", "--run", "there"])
+    assert asked == [(config, None), (replace(config, steps=None, epochs=2), "there")]
+
+
+def test_resume_goes_on(monkeypatch, capsys):
+    monkeypatch.setattr(runs, "resume", lambda path: (f"went on with {path}", False))
+    assert cli.main(["train", "--resume", "there"]) == 0
+    assert capsys.readouterr().out == "went on with there\n"

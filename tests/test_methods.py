@@ -257,6 +257,51 @@ def test_bad_input_to_moco_says_what_was_expected_and_what_came(call, words):
         call()
 
 
+LABELS = torch.tensor([0, 1, 0, 2, 1, 0])
+
+
+def new(method, **options):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return method(models.small(2), **options)
+
+
+def test_sup_con_takes_both_views_of_a_class_as_positives():
+    method, views = new(methods.SupCon, temperature=0.3), two_views()
+    z = method.head(method.encoder(torch.cat(views))).detach().double()
+    z, y, terms = z / z.norm(dim=1, keepdim=True), torch.cat([LABELS, LABELS]), []
+    for i in range(12):
+        others = [k for k in range(12) if k != i]
+        bottom = sum(math.exp(z[i] @ z[k] / 0.3) for k in others)
+        positives = [k for k in others if y[k] == y[i]]
+        terms.append(sum(-math.log(math.exp(z[i] @ z[p] / 0.3) / bottom) for p in positives) / len(positives))
+    assert method.loss(views, LABELS).item() == pytest.approx(sum(terms) / 12, rel=1e-5)
+
+
+def test_triplet_takes_both_views_of_a_class_as_positives():
+    method, views = new(methods.Triplet, margin=0.4, mining="all"), two_views()
+    z = method.head(method.encoder(torch.cat(views))).detach().double()
+    z, y, terms = z / z.norm(dim=1, keepdim=True), torch.cat([LABELS, LABELS]), []
+    for a in range(12):
+        for p in range(12):
+            for n in range(12):
+                if a != p and y[a] == y[p] != y[n]:
+                    terms.append(max(0.0, float((z[a] - z[p]).norm() - (z[a] - z[n]).norm()) + 0.4))
+    assert method.loss(views, LABELS).item() == pytest.approx(sum(terms) / len(terms), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", training.METHODS)
+def test_fit_learns_with_each_method_of_the_config(name):
+    images = torch.rand(24, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    config = training.TrainConfig(method=name, steps=5, batch_size=6, image_size=16, width=4, evaluations=0,
+                                  precision="fp32", device="cpu", queue_size=16)  # fmt: skip
+    found = training.fit(images, config, labels=torch.arange(24) % 3)
+    assert math.isfinite(found.history[-1]["loss"])
+    before = training.new_encoder(config).state_dict()["0.weight"]
+    assert not torch.equal(found.encoder.state_dict()["0.weight"], before)
+    assert type(found.method) in (SimCLR, MoCo, methods.SupCon, methods.Triplet)
+
+
 def test_every_method_is_tested_here():
     ours = {n for n, f in vars(methods).items() if getattr(f, "__module__", "") == methods.__name__}
-    assert {name for name in ours if not name.startswith("_")} == {"SimCLR", "MoCo"}
+    assert {name for name in ours if not name.startswith("_")} == {"SimCLR", "MoCo", "SupCon", "Triplet"}

@@ -406,6 +406,12 @@ def test_an_interrupted_run_is_saved_and_says_so(pictures, tmp_path, monkeypatch
     assert {path.name for path in tmp_path.iterdir()} == FILES
 
 
+def as_options(config):
+    values = {name: value for name, value in dataclasses.asdict(config).items() if value is not None}
+    return [f"--{'' if value else 'no-'}{name.replace('_', '-')}" if isinstance(value, bool)
+            else f"--{name.replace('_', '-')}={value}" for name, value in values.items()]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def running(pictures, tmp_path_factory):
     """Two commands under way, to be stopped by a signal each; they start together, for that takes the time.
@@ -413,7 +419,7 @@ def running(pictures, tmp_path_factory):
     SIGTERM comes to a process that ignores SIGINT, as one does that a script has put into the background.
     """
     config = tiny(pictures, steps=None, minutes=30.0)
-    options = [f"--{k.replace('_', '-')}={v}" for k, v in dataclasses.asdict(config).items() if v is not None]
+    options = as_options(config)
     processes = {}
     for stop in (signal.SIGINT, signal.SIGTERM):
         place = tmp_path_factory.mktemp(stop.name)
@@ -439,8 +445,10 @@ def test_a_signal_ends_the_command_with_all_saved(running, stop):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert out.startswith("kNN ") and "stopped early" in out and out.count("\n") == 1
-    assert {path.name for path in folder.iterdir()} == FILES
+    assert out.startswith("kNN ") and f"stopped early, `clbook train --resume {folder.name}` goes on" in out
+    assert out.count("\n") == 1
+    assert {path.name for path in folder.iterdir()} == FILES | {"checkpoint.pt"}
+    assert runs.RunFolder.reopen(folder).load_checkpoint(config)["log"]["count"] > 0
     assert (folder / "summary.txt").read_text() == out
     state = torch.load(folder / "encoder.pt", weights_only=True)
     assert not torch.equal(state["0.weight"], new_encoder(config).state_dict()["0.weight"])
@@ -453,3 +461,174 @@ def wait_for_rows(process, path, count):
             return
         time.sleep(0.05)
     pytest.fail(f"no rows came: {'too slow' if process.poll() is None else process.communicate()[1]}")
+
+
+# --- stop and go on -----------------------------------------------------------------------------------------
+
+
+def stopping(monkeypatch, at, error=None):
+    """Training that is asked to stop at a step, or fails there."""
+    true_step = runs._Keeper.after_step
+
+    def after_step(keeper, state):
+        keeper.count = getattr(keeper, "count", 0) + 1
+        if keeper.count == at and error:
+            raise error
+        keeper.stop = keeper.stop or keeper.count == at
+        return true_step(keeper, state)
+
+    monkeypatch.setattr(runs._Keeper, "after_step", after_step)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(pictures, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    runs.train(tiny(pictures, steps=25), folder, progress=False)
+    return folder
+
+
+def assert_same_run(folder, other):
+    one, two = (torch.load(path / "encoder.pt", weights_only=True) for path in (folder, other))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in metrics(path)] for path in (folder, other)]
+    assert rows[0] == rows[1]
+    assert {path.name for path in folder.iterdir()} == FILES
+
+
+def test_a_stopped_run_goes_on_to_the_same_end(pictures, undisturbed, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        stopping(patch, at=13)
+        line, interrupted = runs.train(tiny(pictures, steps=25), tmp_path / "run", progress=False)
+    assert interrupted and "`clbook train --resume" in line
+    line, interrupted = runs.resume(tmp_path / "run", progress=False)
+    assert not interrupted and "25 steps" in line and "stopped early" not in line
+    assert_same_run(tmp_path / "run", undisturbed)
+
+
+def test_a_killed_run_goes_on_to_the_same_end(pictures, undisturbed, tmp_path):
+    """SIGKILL at whatever step it is in, twice; the rows behind the last checkpoint are made again."""
+    config = dataclasses.replace(tiny(pictures, steps=25), checkpoint_minutes=1e-9)
+    slow = "import sys, time; from clbook import cli, runs; save = runs.RunFolder.save_checkpoint\n"
+    slow += "runs.RunFolder.save_checkpoint = lambda run, state: (save(run, state), time.sleep(0.1))[0]\n"
+    slow += "sys.exit(cli.main(sys.argv[1:]))"
+    for arguments in ["train", "--run", "run", *as_options(config)], ["train", "--resume", "run"]:
+        process = subprocess.Popen([sys.executable, "-c", slow, *arguments], cwd=tmp_path, stderr=subprocess.PIPE,
+                                   text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
+        before = checkpoint_count(tmp_path / "run", config)
+        deadline = time.monotonic() + 120
+        while checkpoint_count(tmp_path / "run", config) < before + 4:
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
+            time.sleep(0.02)
+        process.kill()
+        process.communicate()
+    assert before >= 4
+    assert not (tmp_path / "run" / "summary.txt").exists()
+    runs.resume(tmp_path / "run", progress=False)
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in undisturbed.iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    assert_same_run(tmp_path / "run", other)
+
+
+def checkpoint_count(folder, config):
+    try:
+        return RunFolder.reopen(folder).load_checkpoint(config)["log"]["count"]
+    except ValueError:
+        return 0
+
+
+@pytest.fixture
+def stopped(pictures, tmp_path):
+    """A run with two checkpoints, at steps 4 and 5."""
+    with pytest.MonkeyPatch.context() as patch:
+        stopping(patch, at=5)
+        config = tiny(pictures, steps=25, checkpoint_minutes=1e-9)
+        runs.train(config, tmp_path / "run", progress=False)
+    return tmp_path / "run", config
+
+
+@pytest.mark.parametrize("spoil", ["cut off", "foreign", "another config", "gone", "empty", "code"])
+def test_a_spoilt_checkpoint_is_recognised_and_the_one_before_used(stopped, spoil):
+    folder, config = stopped
+    newest = folder / "checkpoint.pt"
+    content = newest.read_bytes()
+    if spoil == "cut off":
+        newest.write_bytes(content[: len(content) // 2])
+    elif spoil == "foreign":
+        torch.save({"weights": torch.zeros(3)}, newest)
+    elif spoil == "another config":
+        state = torch.load(newest, weights_only=True)
+        torch.save(state | {"config": state["config"] | {"seed": 7}}, newest)
+    elif spoil == "gone":
+        newest.unlink()
+    elif spoil == "empty":
+        newest.write_bytes(b"")
+    else:
+        torch.save({"clbook": Trap()}, newest)
+    assert RunFolder.reopen(folder).load_checkpoint(config)["log"]["count"] == 4
+    (folder / "checkpoint-before.pt").unlink()
+    with pytest.raises(ValueError, match=r"resume: expected a checkpoint in .*checkpoint-before.pt is not there"):
+        runs.resume(folder)
+    assert not Trap.sprung
+
+
+class Trap:
+    sprung = False
+
+    def __reduce__(self):
+        return setattr, (Trap, "sprung", True)
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(pictures, tmp_path, monkeypatch):
+    true_write = Path.write_bytes
+
+    def write(path, content):
+        if path.name == ".checkpoint.new.part" and (tmp_path / "checkpoint-before.pt").exists():
+            true_write(path, content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return true_write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    config = tiny(pictures, steps=25, checkpoint_minutes=1e-9)
+    with pytest.raises(OSError, match="No space left"):
+        runs.train(config, tmp_path, progress=False)
+    assert not list(tmp_path.glob(".*"))
+    assert RunFolder.reopen(tmp_path).load_checkpoint(config)["log"]["count"] == 2
+
+
+def test_a_finished_run_has_nothing_to_go_on_from(undisturbed):
+    with pytest.raises(ValueError, match="A run that came to its end keeps none; start a new one with --config"):
+        runs.resume(undisturbed)
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path):
+    with runs._Keeper(RunFolder.reopen(tmp_path), 5) as keeper:
+        signal.raise_signal(signal.SIGINT)
+        assert keeper.stop
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "can't read"), ("{", "is no JSON"), ('{"stepz": 3}', "got stepz"), ("[1]", "got no object")],
+)
+def test_a_config_that_is_none_is_refused(content, words, tmp_path):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=words):
+        runs.read_config(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize("method", training.METHODS)
+def test_each_method_leaves_a_whole_run(method, pictures, tmp_path):
+    line, _ = runs.train(tiny(pictures, method=method, steps=4, queue_size=32), tmp_path, progress=False)
+    assert "4 steps" in line
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+
+
+def test_a_supervised_method_needs_labels(flat, tmp_path):
+    with pytest.raises(ValueError, match="learns from labels, and these pictures have none"):
+        runs.train(tiny(flat, method="sup_con"), tmp_path, progress=False)

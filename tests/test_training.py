@@ -1,5 +1,5 @@
+import copy
 import dataclasses
-import inspect
 import json
 import math
 import random
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from clbook import datasets, evaluation, models, training
+from clbook import datasets, evaluation, methods, moco, models, training
 from clbook.methods import SimCLR
 from clbook.training import RECIPES, TrainConfig, fit, new_encoder
 
@@ -192,9 +192,32 @@ def test_uint8_and_float_pictures_train_alike(images):
     assert equal(weights(fit(images, tiny()).method), weights(fit(images.float() / 255, tiny()).method))
 
 
-def test_labels_have_no_way_in():
-    names = {"images", "config", "method", "views", "monitor", "on_row", "progress"}
-    assert set(inspect.signature(fit).parameters) == names
+def test_labels_reach_supervised_methods_only(images):
+    class Spy(SimCLR):
+        def loss(self, *given):
+            seen.append(given)
+            return super().loss(given[0])
+
+    for supervised in False, True:
+        seen, Spy.supervised = [], supervised
+        method = Spy(models.build("small", width=4))
+        fit(images, tiny(steps=2), method=method, labels=torch.arange(len(images)))
+        assert {len(given) for given in seen} == {1 + supervised}
+    assert len(seen[0][1].unique()) == tiny().batch_size  # the labels of the batch's own rows
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "words"),
+    [
+        (None, ValueError, "SupCon learns from labels, and these pictures have none"),
+        ([0] * 20, TypeError, "labels: expected a Tensor, got list"),
+        (torch.zeros(19, dtype=torch.int64), ValueError, r"labels: expected 20 integers \[N\], got torch.int64 \[19\]"),
+        (torch.zeros(20), ValueError, "labels: expected 20 integers"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(images, labels, error, words):
+    with pytest.raises(error, match=words):
+        fit(images, tiny(method="sup_con"), labels=labels)
 
 
 def test_a_method_and_views_of_ones_own_train_as_the_built_in_ones_do(images):
@@ -434,8 +457,8 @@ class Clock:
         self.now = 100.0
         batches = training._batches
 
-        def slow(*arguments):
-            for batch in batches(*arguments):
+        def slow(*arguments, **options):
+            for batch in batches(*arguments, **options):
                 self.now += seconds_a_step
                 yield batch
 
@@ -475,6 +498,122 @@ def test_the_last_step_is_measured_though_the_time_ran_out_while_a_row_was_writt
     run = fit(images, tiny(minutes=1, evaluations=1), monitor=lambda encoder: {"m": 1.0}, on_row=slow)
     assert [row["step"] for row in run.history if "m" in row] == [0, run.history[-1]["step"]]
     assert "loss" in run.history[-1]
+
+
+# --- stop and go on -----------------------------------------------------------------------------------------
+
+LABELS = torch.arange(20) % 3
+RESUMED = [
+    {"method": "simclr"},
+    {"method": "simclr", "epochs": 6, "warmup": 0.3},
+    {"method": "moco", "queue_size": 24, "momentum": 0.7},
+    {"method": "moco", "queue_size": 17, "symmetric": True},
+    {"method": "sup_con"},
+    {"method": "triplet", "mining": "hard", "margin": 0.5},
+    {"method": "simclr", "precision": "bf16"},
+    {"method": "simclr", "precision": "fp16"},
+]
+
+
+def through_a_file(state, path):
+    torch.save(state, path)
+    return torch.load(path, weights_only=True)
+
+
+def quiet(history):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
+
+
+@pytest.mark.parametrize("changes", RESUMED, ids=str)
+def test_a_run_goes_on_bit_for_bit_from_any_step(images, changes, tmp_path):
+    config, states = tiny(**changes), []
+    options = {"labels": LABELS, "monitor": lambda encoder: {"mean": encoder[0].weight.mean().item()}}
+
+    def keep(state):
+        states.append(through_a_file(state(), tmp_path / "state.pt"))
+
+    whole = fit(images, config, on_step=keep, **options)
+    assert len(states) == 11 and not whole.interrupted
+    for state in states[::3]:
+        torch.manual_seed(int(state["log"]["count"]))  # what happened in between must not matter
+        rest = fit(images, config, state=state, **options)
+        assert equal(weights(rest.method), weights(whole.method))
+        assert quiet(rest.history) == quiet(whole.history)
+
+
+def test_a_run_may_be_stopped_again_and_again(images):
+    kept, count = [None], 0
+
+    def stop(state):
+        kept.append(copy.deepcopy(state()))
+        return True
+
+    while (run := fit(images, tiny(), state=kept[-1], on_step=stop)).interrupted:
+        count += 1
+    assert count == 11
+    assert equal(weights(run.encoder), weights(fit(images, tiny()).encoder))
+
+
+def test_a_random_method_goes_on_too(images, tmp_path):
+    """Batch-norm in shuffled halves takes torch's own random numbers."""
+
+    def new():
+        torch.manual_seed(0)
+        method = Shuffled(models.build("small", width=4), queue_size=16)
+        moco.split_batch_norm(method.key_encoder, 2)
+        return method
+
+    class Shuffled(methods.MoCo):
+        def keys(self, view):
+            return moco.encode_shuffled(self.key_encoder, view)
+
+    states = []
+    whole = fit(images, tiny(), method=new(), on_step=lambda s: states.append(copy.deepcopy(s())))
+    rest = fit(images, tiny(), method=new(), state=states[4])
+    assert equal(weights(rest.method), weights(whole.method))
+
+
+def test_seconds_go_on_where_they_stopped(images, monkeypatch):
+    clock, states = Clock(monkeypatch, seconds_a_step=2), []
+    config = tiny(minutes=0.5)
+    fit(images, config, on_step=lambda state: states.append(copy.deepcopy(state())))
+    clock.now += 1000  # the night
+    rest = fit(images, config, state=states[5])
+    assert rest.history[-1]["step"] == 15 and rest.history[-1]["seconds"] == 30
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: s | {"clbook": 99}, "state: expected one that fit has made, of version 1"),
+        (lambda s: {"model": 1}, "got model"),
+        (lambda s: [1], "got list"),
+        (lambda s: s | {"pictures": 21}, "a run on these 20 pictures, got one on 21; bring them back"),
+        (lambda s: s | {"config": s["config"] | {"seed": 5}}, "got one with seed = 5 instead of 0; start a new run"),
+    ],
+)
+def test_a_state_of_another_run_is_refused(images, change, words):
+    states = []
+    fit(images, tiny(steps=2), on_step=lambda state: states.append(copy.deepcopy(state())))
+    with pytest.raises(ValueError, match=words):
+        fit(images, tiny(steps=2), state=change(states[0]))
+
+
+def test_a_state_with_a_loss_that_is_not_finite_is_not_made(images):
+    class Spoilt(SimCLR):
+        def loss(self, views):
+            return super().loss(views) * math.inf
+
+    with pytest.raises(FloatingPointError, match=r"the loss is nan after step 1, .*standard deviation 0"):
+        fit(images, tiny(), method=Spoilt(models.build("small", width=4)), on_step=lambda state: state())
+
+
+def test_a_compiled_encoder_learns_the_same(images, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))
+    run = fit(images, tiny(compile=True))
+    assert compiled == [run.encoder]
+    assert "0.weight" in run.encoder.state_dict()  # no prefix: the file loads without this package
 
 
 # --- interruptions and failures ---------------------------------------------------------------------------
@@ -675,5 +814,5 @@ def test_auto_is_bf16_on_a_card_that_computes_in_it(monkeypatch):
 
 
 def test_an_unknown_precision_is_refused():
-    with pytest.raises(ValueError, match="precision: expected auto, fp32 or bf16, got 'fp16'"):
-        training.find_precision("fp16", torch.device("cpu"))
+    with pytest.raises(ValueError, match="precision: expected auto, fp32, bf16 or fp16, got 'fp8'"):
+        training.find_precision("fp8", torch.device("cpu"))
