@@ -7,6 +7,7 @@ and run by `submission`. What that keeps apart, and what it does not, is said in
 import csv
 import html
 import io
+import itertools
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -84,11 +85,11 @@ def grade(
     def one(path: Path) -> Grade:
         return grade_one(path, references, limits or Limits(), learner=_learner(path, folder))
 
-    grades = []
+    grades, pages = [], set()
     with ThreadPoolExecutor(jobs) as pool:  # threads that wait for processes
         for result in map(one, paths) if jobs == 1 else pool.map(one, paths):
             grades.append(result)
-            write_whole(out / "feedback" / f"{_page_name(result)}.html", feedback(result))
+            write_whole(out / "feedback" / f"{_page_name(result, pages)}.html", feedback(result))
             write_whole(out / "grades.csv", table(grades))
             print(_line(result), flush=True)
     return grades
@@ -284,5 +285,10 @@ def _line(grade: Grade) -> str:
     return f"{grade.learner}  {grade.lab or 'no lab'}  {grade.points}/{grade.possible}{remarks}"
 
 
-def _page_name(grade: Grade) -> str:
-    return re.sub(r"[^\w.-]+", "_", f"{grade.learner}-{grade.lab}".strip("-"))
+def _page_name(grade: Grade, taken: set[str]) -> str:
+    """A file name of its own, also where a learner handed in the same lab twice."""
+    name = re.sub(r"[^\w.-]+", "_", f"{grade.learner}-{grade.lab}".strip("-"))
+    names = itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
+    name = next(each for each in names if each not in taken)
+    taken.add(name)
+    return name

@@ -33,6 +33,11 @@ class Limits:
     memory_gb: float = 4  # of each of its processes; held on Linux only
     total_seconds: float = 900
 
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise ValueError(f"{name}: expected a number > 0, got {value}")
+
 
 def run_apart(notebook, limits: Limits) -> dict:
     """Run the notebook in another process, in a temporary folder, without network where the system can do that.

@@ -147,6 +147,21 @@ def test_labs_that_are_not_there_and_folders_without_notebooks(tmp_path):
         grading.grade(tmp_path / "empty", labs=tmp_path / "labs")
 
 
+def test_the_same_lab_handed_in_twice_has_two_pages():
+    taken = set()
+    assert [grading._page_name(Grade("anna b", "", "lab9"), taken) for _ in range(3)] == [
+        "anna_b-lab9",
+        "anna_b-lab9-2",
+        "anna_b-lab9-3",
+    ]
+
+
+@pytest.mark.parametrize("name", ["cell_seconds", "memory_gb", "total_seconds"])
+def test_limits_that_are_none_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name}: expected a number > 0, got 0"):
+        Limits(**{name: 0})
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"cells": {"a": 3}, "remarks": [], "seed": 0}', '{"cells": []}'])
 def test_a_result_that_a_submission_spoilt_is_told(text, tmp_path):
     (tmp_path / "result.json").write_text(text)
