@@ -443,3 +443,9 @@ def test_an_exercise_may_ask_for_integers():
     assert exercise.judge(lambda x: torch.tensor([0, 2]), where).passed
     assert "result is torch.float32, not torch.int64" in exercise.judge(lambda x: torch.tensor([0.0, 2]), where).text
     assert not exercise.judge(lambda x: x > 0, where)
+
+
+def test_values_that_are_all_nan_or_infinite_are_told_as_that():
+    for bad in torch.nan, torch.inf:
+        text = checks.check_sup_con(lambda z, y, t, bad=bad: (z * 0).sum() + bad).text
+        assert text.startswith("all values are NaN or infinite: look for a division by 0")

@@ -184,18 +184,18 @@ CAUSES = {
 _AGAINST = {
     "healthy": "a healthy run has the meters of the control, all of them: compare the loss, the mean cosine of z and "
     "the kNN of shape",
-    "wrong partner": "where partners are strangers the best that z can do is to be all alike: the loss ends at its "
-    "line and the mean cosine of z near 1. Look at both",
-    "colour shortcut": "with the shortcut the loss falls far below its line, while h reads colour far better "
-    "than the random encoder and shape no better. Look at the two kNN beside the loss",
+    "wrong partner": "where a partner shows another picture, the best that z can do is to be all alike: the loss ends "
+    "at the line of blind guessing and the mean cosine of z near 1. Look at both",
+    "colour shortcut": "with the shortcut the loss falls far below the control's, while h tells colours apart far "
+    "better than the random encoder does, and shapes no better. Look at the two kNN beside the loss",
     "one view twice": "a view is found in its own copy at once: the loss is near 0 after some ten steps. Look at the "
     "first steps",
     "few pictures": "whoever knows 64 pictures by heart is lost on others: the loss on val is far above the loss on "
     "train. Compare the two",
     "no temperature": "without τ, z spreads out (mean cosine near 0) and the loss still can't fall below its floor "
     "for τ = 1. Look at the loss and at the mean cosine of z",
-    "rate too high": "the first steps throw the weights, and h loses directions: its effective rank is less than half "
-    "of the control's. Compare the ranks",
+    "rate too high": "the first steps throw the weights far off, and h loses directions: its effective rank is less "
+    "than half of the control's. Compare the ranks",
     "rate soon 0": "a run without a learning rate stands still: look at the learning rate, and at whether the loss "
     "moves after the first steps",
 }
@@ -341,8 +341,8 @@ RANK_MISTAKES = [
     (partial(_rank_with, shares=lambda s: s**2 / (s**2).sum()), "the singular values are squared: these are shares of "
      "the variance (eigenvalues); p is s / sum of s."),
     (partial(_rank_with, number=_entropy), "this is the entropy: its exp is a number of directions."),
-    (partial(_rank_with, number=lambda p: (-_entropy(p)).exp()), "1 over the rank: exp of *minus* the entropy, or a "
-     "sign is lost. The entropy is −Σ p log p."),
+    (partial(_rank_with, number=lambda p: (-_entropy(p)).exp()), "this is 1 over the rank: a minus sign "
+     "is lost. The entropy is −Σ p log p, and its exp is asked for."),
     (partial(_rank_with, number=lambda p: (_entropy(p) / math.log(2)).exp()), "log to base 2 and exp to base e don't "
      "belong together: take torch.log."),
     (partial(_rank_with, number=lambda p: 2 ** _entropy(p)), "2 to the power of an entropy in natural logarithms: "
@@ -481,8 +481,8 @@ def _logits_with(z, temperature, *, unit=lambda z: F.normalize(z, dim=1), score=
 
 _LARGE = -1e4, -1e6, -1e8, -1e9, -1e10, -1e12, -9e15, -1e16, -1e20, -1e30
 _MASKED = (
-    "a large negative number stands on the diagonal: half precision has no room for it (from −65,520 on), and "
-    "where τ is small even −10,000 may not be far away. −torch.inf is exact."
+    "a large negative number stands on the diagonal: half precision has no room for numbers below −65,504, and how "
+    "large is large enough depends on τ. −torch.inf is always right."
 )
 
 LOGITS_MISTAKES = [
@@ -498,10 +498,11 @@ LOGITS_MISTAKES = [
     (partial(_logits_with, own=None), "self-similarity stands on the diagonal: no row is its own candidate, so put "
      "−torch.inf there."),
     (partial(_logits_with, own=0.0), "0 on the diagonal still takes part, as e⁰ = 1 in the sum: put −torch.inf there."),
-    (partial(_logits_with, own=torch.inf), "+∞ on the diagonal makes each row its own and only candidate: the sign."),
+    (partial(_logits_with, own=torch.inf), "+∞ on the diagonal makes each row its own and only candidate: turn "
+     "the sign."),
     (partial(_logits_with, score=lambda s, t: -s / t), "the sign is turned: similar rows get large logits."),
-    (partial(_logits_with, score=lambda s, t: (2 - 2 * s) / t), "these are squared distances: similar rows get large "
-     "logits, so it is the cosine over τ."),
+    (partial(_logits_with, score=lambda s, t: (2 - 2 * s) / t), "these are squared distances: similar rows should get "
+     "large logits, so take the cosine over τ."),
     (partial(_logits_with, score=lambda s, t: (s / t).exp()), "this is exp already: cross_entropy takes logits, and "
      "takes their exp itself."),
     *((partial(_logits_with, own=own), _MASKED) for own in (*_LARGE, torch.finfo(torch.float32).min)),

@@ -682,7 +682,7 @@ INFO_NCE_BY_HAND_MISTAKES = [
      "the positive is left out of the denominator: it is a candidate."),
     (lambda **case: _one_info_nce(**case) / math.log(2), "this is in bits (log base 2): nats are asked for."),
     (lambda **case: _one_info_nce(**case) / math.log(10), "this is log base 10: the natural log is meant."),
-    (_with_mean_negative, "the negatives are averaged below the line: sum them."),
+    (_with_mean_negative, "the negatives are averaged in the denominator: sum them."),
     (lambda **case: -_one_info_nce(**case), "the sign is wrong: the loss is −log of the share."),
     (lambda **case: math.exp(-_one_info_nce(**case)), "this is the positive's share p: the loss is −log p."),
     (lambda **case: 1 - math.exp(-_one_info_nce(**case)), "this is 1 − p: the loss is −log p."),
@@ -736,8 +736,8 @@ CHANCE_LINE_MISTAKES = [
      "batch. NT-Xent has all other views of the batch as candidates, a queue its K rows and the positive."),
     (_line_of(both_views=lambda n, k: n - 1), "N − 1 counts pictures: each of them is there in two views, and the "
      "positive is a candidate too."),
-    (_line_of(queue=lambda n, k: n + k), "the keys of the batch are no candidates where there is a queue, but for the "
-     "query's own."),
+    (_line_of(queue=lambda n, k: n + k), "with a queue, the other keys of the batch are no candidates: "
+     "a query has its own key and the K rows of the queue."),
     (lambda **case: math.log2(_candidates(**case)), "this is log base 2: the loss is in nats."),
     (lambda **case: math.log10(_candidates(**case)), "this is log base 10: the loss is in nats."),
     (lambda **case: float(_candidates(**case)), "this is the number of candidates: the loss is its log."),

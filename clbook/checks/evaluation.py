@@ -587,11 +587,11 @@ GROUPS_MISTAKES = [
     ),
     (
         _parts(lambda train, val, test: (~test, val, test)),
-        "val's groups are in train too: a split that learns can't choose.",
+        "val's groups are in train too: a classifier that knows them by heart would win the choice.",
     ),
     (
         _parts(lambda train, val, test: (~val, val, test)),
-        "test's groups are in train too: what was learnt by heart is then asked for.",
+        "test's groups are in train too: a classifier could know the answers by heart.",
     ),
     (
         _parts(lambda train, val, test: (train | val | test, val, test)),
@@ -701,7 +701,10 @@ SUBSET_MISTAKES = [
         lambda y, order, k: order[: k * len(y.unique())].sort().values,
         "these are the first pictures of the order, whatever their class: as many of each class are asked for.",
     ),
-    (lambda y, order, k: order[:k].sort().values, "these are per_class pictures in all: per_class of *each* class."),
+    (
+        lambda y, order, k: order[:k].sort().values,
+        "these are per_class pictures in all: take per_class of *each* class.",
+    ),
     (
         _places_in_the_order,
         "these are places in `order`: the rows that stand there are asked for, `order[places]`.",
@@ -712,7 +715,7 @@ SUBSET_MISTAKES = [
     ),
     (
         lambda y, order, k: _first_of_each(y, order.flip(0), k),
-        "these are the last of each class in that order: the first.",
+        "these are the last of each class in that order: take the first.",
     ),
     (
         _in_the_order_drawn,
@@ -881,7 +884,7 @@ INTERVAL_MISTAKES = [
         partial(_around, root=lambda n: 1),
         "√n is missing: this is where single runs lie, and the mean of n runs lies closer.",
     ),
-    (partial(_around, root=lambda n: n), "divided by n: by √n."),
+    (partial(_around, root=lambda n: n), "divided by n: by √n is right."),
     (partial(_around, root=lambda n: (n - 1) ** 0.5), "divided by √(n − 1): s has its n − 1 already, so by √n."),
     (partial(_around, spread=lambda x: x.var()), "this is with the variance: s is its root."),
     (
@@ -968,12 +971,12 @@ def _low(a, b, **parts):
 ARM_MISTAKES = [
     (
         lambda a, b: _gains(a, b).mean().item() - 2.306 * ((_half(a) ** 2 + _half(b) ** 2) ** 0.5 / T95[5]),
-        "the two arms are taken as strangers: their seeds are the same, so subtract seed by seed first, and take "
+        "the two recipes are treated as unrelated: their seeds are the same, so subtract seed by seed first, and take "
         "the interval of the five differences.",
     ),
     (
         lambda a, b: _gains(a, b).mean().item() - _half(a) - _half(b),
-        "this is the gap between the two arms' own intervals: subtract seed by seed first, and take the interval "
+        "this is the gap between the two recipes' own intervals: subtract seed by seed first, and take the interval "
         "of the five differences.",
     ),
     (lambda a, b: _gains(a, b).mean().item(), "this is the mean difference alone: subtract the half-width."),
@@ -991,7 +994,7 @@ ARM_MISTAKES = [
         "the spread is divided by n: s is the root of the sum of squares over n − 1.",
     ),
     (partial(_low, root=lambda n: 1), "√5 is missing: this is where single differences lie, not their mean."),
-    (partial(_low, root=lambda n: n), "divided by n: by √n."),
+    (partial(_low, root=lambda n: n), "divided by n: by √n is right."),
 ]
 
 ARM_DIFFERENCE = Question(
@@ -999,6 +1002,7 @@ ARM_DIFFERENCE = Question(
     given=_two_arms,
     answer=_low,
     mistakes=ARM_MISTAKES,
-    verified="where it lies above 0, B is better than A as far as five seeds can tell; where not, they can't tell.",
+    verified="where it lies above 0, B is better than A as far as five seeds can tell; where 0 is in the interval, "
+    "they can't tell.",
     tolerance=0.01,
 )

@@ -194,7 +194,7 @@ def _call(function: Callable, arguments: dict, case: dict, exercise: Exercise) -
         result = torch.tensor(float(result), dtype=torch.float64)
     if not isinstance(result, torch.Tensor):
         kind = type(result).__name__
-        raise _Stop(f"your function returned a thing of type {kind}, not a tensor: no `.item()`, no `.numpy()`.")
+        raise _Stop(f"your function returned a thing of type {kind}, not a tensor: no `.item()`, `.numpy()` or list.")
     if result.is_complex() or result.layout != torch.strided or result.is_nested or result.is_meta:
         raise _unusual(result)
     return result
@@ -244,6 +244,8 @@ def _diagnose(exercise: Exercise, cases: list[dict], results: list[torch.Tensor]
     for mistake, sentence in exercise.mistakes:
         if all(_close(results[i], mistake(*_copy(cases[i]).values()), exercise.tolerance) for i in compared):
             return sentence
+    if not finite:
+        return "all values are NaN or infinite: look for a division by 0, a logarithm of 0, or 0 times infinity."
     numbers = torch.cat([results[i].double().flatten() for i in compared])
     if len(compared) > 1 and len(numbers.unique()) == 1:
         return "your function returns the same value whatever it is given."

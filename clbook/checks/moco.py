@@ -579,7 +579,7 @@ STEPS_TO_FORGET = Question(
         (_steps_to, "a whole number of steps is asked for: round, and think in which way."),
         (
             lambda momentum, percent: 1 / (1 - momentum),
-            "this is the memory, 1/(1 − m): after so many steps about 37 % is left, whatever m is.",
+            "this is the memory, 1/(1 − m): after so many steps about a third is left (33 to 37 %).",
         ),
         (
             lambda momentum, percent: math.ceil(_steps_to(momentum, 100 - percent)),

@@ -212,7 +212,7 @@ def _as_printed(query, key, memory, temperature, hardest):
 
 
 HARDEST_MISTAKES = [
-    (_as_printed, "this is the listing as it is printed: find its bugs."),
+    (_as_printed, "this is the listing as it is printed: find its faults."),
     *[
         (partial(_hardest_with, **part), sentence)
         for part, sentence in [

@@ -450,7 +450,7 @@ def check_batch_hard(function: Callable, seed: int = 0) -> Report:
         edge_cases=[_mining([[0, 0, 3, 2], [0, 0, 1, 2.2], [3, 1, 0, 1.5], [2, 2.2, 1.5, 0]], [5, 5, 2, 2])],
         oracle=_batch_hard_loop,
         mistakes=BATCH_HARD_MISTAKES,
-        not_finite="right where it is finite, but infinite where an anchor lacks a candidate.",
+        not_finite="right where it is finite. Elsewhere the ∞ with which you filled a mask comes out.",
         verified="values and gradients agree with a plain loop in 6 cases, two of them fresh (N from 4 to 10, two rows "
         "that coincide, two to four labels), and the inputs are left as they were.",
         fresh=lambda seed: _mining(_plane(seed, 6 + seed % 3), _fresh_labels(seed, 6 + seed % 3)),
@@ -698,7 +698,7 @@ def check_soft_batch_hard(function: Callable, seed: int = 0) -> Report:
         "the hardest triplets",
         cases=[
             _rows([[0, 0], [3, 4], [0, 1], [6, 8]], [0, 0, 1, 1]),
-            _rows([[0, 0], [1, 0], [0.3, 0.5], [2, 2], [0, 4]], [1, 1, 0, 0, 2]),  # a label with a single row
+            _rows([[0, 0], [1, 0], [0.3, 0.5], [2, 2], [0.4, -0.2]], [1, 1, 0, 0, 2]),  # a label with one row, near
             _rows(random(14, 8, 3), [0, 1, 2, 0, 1, 2, 0, 5]),
             _rows(random(15, 10, 4, dtype=torch.float64), [3, 3, 1, 1, 1, 0, 2, 0, 3, 2]),
             _rows(200 * random(16, 6, 2), [0, 0, 0, 1, 1, 1]),  # exp(89) is beyond float32
@@ -706,7 +706,7 @@ def check_soft_batch_hard(function: Callable, seed: int = 0) -> Report:
         oracle=_soft_batch_hard_loop,
         mistakes=SOFT_MISTAKES,
         not_finite="infinite where a difference of distances is large: exp(89) is beyond float32, though log(1 + "
-        "exp(89)) is 89. PyTorch has the whole as a function of its own. (Or an anchor lacks a candidate.)",
+        "exp(89)) is 89. PyTorch has the whole as a function of its own. (Or the ∞ in a mask comes out.)",
         infinite_slope="Look at the diagonal: a row is at distance 0 from itself, and the root of a sum of squares has "
         "an infinite slope at 0, which a mask or a 0 turns into NaN. Take .norm(), torch.cdist, or clamp before the "
         "root.",
@@ -802,6 +802,11 @@ SOFT_MISTAKES = [
             (
                 {"negative": _farthest_negative},
                 "the farthest negative is the easiest one: the hardest is the nearest.",
+            ),
+            (
+                {"negative": lambda d, same, own: d.masked_fill(same | ~(same & ~own).any(1), torch.inf).amin(1)},
+                "a row that is alone with its label is left out as a negative too: it is no anchor, but it can be the "
+                "nearest negative of one.",
             ),
             (
                 {"negative": lambda d, same, own: d.masked_fill(own, torch.inf).amin(1)},
@@ -924,11 +929,11 @@ def _triplet_count(labels) -> float:
     return _over_labels(labels, lambda c, n: c * (c - 1) * (n - c))
 
 
-_ANY_THIRD = "negatives of the anchor's own label are counted: a negative has another label, so N − c can be one."
+_ANY_THIRD = "negatives of the anchor's own label are counted: a negative has another label, so N − c can be it."
 TRIPLET_COUNT_MISTAKES = [
     (
         lambda labels: _over_labels(labels, lambda c, n: c * c * (n - c)),
-        "the anchor is counted as its own positive: of c pictures with its label, c − 1 can be one.",
+        "the anchor is counted as its own positive: of c pictures with its label, c − 1 can be its positive.",
     ),
     (
         lambda labels: _triplet_count(labels) / 2,

@@ -510,7 +510,7 @@ LIGHT_MISTAKES = [
      "that contrast blends with."),
     (partial(_light, last=lambda x: x), "values are not clamped at the end: a contrast above 1 pushes them out of 0 to "
      "1."),
-    (partial(_light, flat=lambda x: 0.5), "contrast is taken about 0.5: about the mean gray of the picture itself."),
+    (partial(_light, flat=lambda x: 0.5), "contrast is taken about 0.5: take it about the picture's own mean gray."),
     (partial(_light, flat=lambda x: _mean_gray(x).mean()), "the mean gray is taken over the whole batch: every picture "
      "has its own, so keep the first axis out of mean(...)."),
     (partial(_light, flat=lambda x: x.mean((2, 3), keepdim=True)), "each channel has a mean of its own: that changes "

@@ -613,7 +613,7 @@ WRONG_SUP_CON = [
     (edited(SUP_CON, "* positives).sum(1)", ").masked_fill(~positives, 0).sum(1).detach()"), "no gradient flows back"),
     (
         edited(SUP_CON, "z @ z.T / temperature", "(z @ z.T / temperature).masked_fill(own, -torch.inf)"),
-        "not in a way that this check knows",  # NaN everywhere: 0 times infinity
+        "all values are NaN or infinite",  # NaN everywhere: 0 times infinity
     ),
 ]
 
@@ -673,7 +673,7 @@ WRONG_BY_HAND = [
                 -np.log(np.exp(positive / tau) / (np.exp(positive / tau) + np.exp(np.array(negatives) / tau).mean()))
             )
         ),
-        "averaged below the line",
+        "averaged in the denominator",
     ),
     (by_hand(lambda **case: np.log(shares(**case)[0])), "the sign is wrong"),
     (by_hand(lambda **case: shares(**case)[0]), "the positive's share p"),

@@ -701,8 +701,8 @@ def gap_of_intervals(seed):
 
 
 WRONG_ARMS = [
-    (as_strangers, "taken as strangers"),
-    (gap_of_intervals, "the gap between the two arms' own intervals"),
+    (as_strangers, "treated as unrelated"),
+    (gap_of_intervals, "the gap between the two recipes' own intervals"),
     (lambda seed: difference(seed).mean().item(), "the mean difference alone"),
     (lambda seed: difference(seed).mean().item() - lower_end(seed), "the half-width alone"),
     (lambda seed: edited(INTERVAL)(difference(seed))[1], "the upper end"),

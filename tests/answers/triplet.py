@@ -231,7 +231,7 @@ RIGHT_BATCH_HARD = [edited(BATCH_HARD), batch_hard_loops, batch_hard_by_mining, 
 
 WRONG_BATCH_HARD = [
     (edited(BATCH_HARD, "farthest - nearest", "nearest - farthest"), "the sign is turned"),
-    (edited(BATCH_HARD, "amin", "amax"), "same value whatever"),
+    (edited(BATCH_HARD, "amin", "amax"), "all values are NaN or infinite"),
     (edited(BATCH_HARD, "torch.inf).amin", "-1).amax"), "the farthest negative is the easiest"),
     (edited(BATCH_HARD, "(~same, 0).amax", "(~same, torch.inf).amin"), "the diagonal is taken as the positive"),
     (
@@ -250,7 +250,7 @@ WRONG_BATCH_HARD = [
     (edited(BATCH_HARD, "distances.masked_fill(same, torch.inf)", "(distances * ~same)"), "the hardest negative is at"),
     (
         edited(BATCH_HARD, "masked_fill(same, torch.inf)", "add(torch.inf * torch.eye(len(labels)).nan_to_num())"),
-        "not in a way that this check knows",
+        "all values are NaN or infinite",
     ),
     (edited(BATCH_HARD, ".masked_fill(~same, 0)"), "the farthest row of all is taken as the positive"),
     (edited(BATCH_HARD, "farthest - nearest", "(farthest - nearest).relu()"), "a hinge too many"),
@@ -396,10 +396,16 @@ def soft_clamped_root(embeddings, labels):
     return (gap.relu() + torch.log1p(torch.exp(-gap.abs()))).mean()
 
 
+def soft_without_singles(embeddings, labels):
+    paired = (labels[:, None] == labels).sum(1) > 1
+    return soft_loops(embeddings[paired], labels[paired])
+
+
 RIGHT_SOFT = [edited(SOFT), soft_loops, soft_by_mining, soft_clamped_root]
 
 WRONG_SOFT = [
     (edited(SOFT, "farthest - nearest", "nearest - farthest"), "the sign is turned"),
+    (soft_without_singles, "alone with its label is left out as a negative too"),
     (edited(SOFT, "F.softplus(farthest - nearest)", "(farthest - nearest).relu()"), "this is a hinge"),
     (edited(SOFT, "F.softplus(farthest - nearest)", "farthest - nearest"), "this is the mean difference"),
     (edited(SOFT, "F.softplus(farthest - nearest)", "torch.log(1 + torch.exp(farthest - nearest))"), "infinite where"),
