@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from clbook import augmentations, models
 from clbook.checks.exercise import AXIS, Exercise, Report, judge, random
 from clbook.checks.question import Choice, Question
+from clbook.checks.training import rate_by_epochs
 
 BATCH, TEMPERATURE, STEPS, WARMUP, PEAK, WIDTH = 64, 0.1, 130, 10, 2e-3, 12
 LETTERS = "ABCD"
@@ -142,17 +143,11 @@ def _cosines(z, temperature):
     return (z @ z.T).masked_fill(own, -9e15)
 
 
-def _rate_by_epochs(step, steps, warmup_steps, peak):
-    epochs = max(1, steps // 31)
-    share = min(1, step / epochs)
-    return peak * (1 + math.cos(math.pi * share)) / 2
-
-
 _FAULTS = {
     "wrong partner": {"partner_rows": _next_rows},
     "colour shortcut": {"recolour": _recolour_alike},
     "no temperature": {"logits": _cosines},
-    "rate soon 0": {"learning_rate": _rate_by_epochs},
+    "rate soon 0": {"learning_rate": rate_by_epochs},
 }
 
 

@@ -79,7 +79,18 @@ def _both_at_once(step, steps, warmup_steps, peak):
     return rise * _learning_rate(step, steps, 0, peak)
 
 
+def rate_by_epochs(step, steps, warmup_steps, peak):
+    """What the clinic's patient has: a run of as many steps as it has epochs of 31 batches, and no warm-up."""
+    epochs = max(1, steps // 31)
+    return peak * (1 + math.cos(math.pi * min(1, step / epochs))) / 2
+
+
 RATE_MISTAKES = [
+    (
+        lambda *case: torch.tensor(rate_by_epochs(*case), dtype=torch.float64),
+        "the rate falls over as many steps as there are epochs, so it is soon 0: the loop counts steps, not epochs. "
+        "(And there is no warm-up.)",
+    ),
     (_no_warmup, "there is no warm-up: the rate starts at its peak, where it should start at 0."),
     (
         _both_at_once,

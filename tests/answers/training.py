@@ -53,7 +53,14 @@ def rate_by_sine(step, steps, warmup_steps, peak):
 
 RIGHT_RATE = [edited(RATE), rate_in_tensors, rate_by_torch, rate_by_sine]
 
+BY_EPOCHS = """
+def learning_rate(step, steps, warmup_steps, peak):
+    epochs = max(1, steps // 31)
+    share = min(1, step / epochs)
+    return peak * (1 + math.cos(math.pi * share)) / 2
+"""
 WRONG_RATE = [
+    (edited("import math\n" + BY_EPOCHS), "counts steps, not epochs"),
     (edited(RATE, "step < warmup_steps", "False"), "not in a way that this check knows"),
     (edited(RATE, "(step - warmup_steps) / (steps - warmup_steps)", "step / steps"), "runs over the whole run"),
     (edited(RATE, "/ (steps - warmup_steps)", "/ steps"), "doesn't reach 0 at the end"),
