@@ -29,6 +29,7 @@ class Task:
 
     name: str
     points: int
+    title: str  # as the check cell says it: "Task 5: semi_hard_mask"
     verdict: str  # "holds", "not yet", "not started", "by hand", or what kept the check from being run
     message: str = ""
 
@@ -187,20 +188,22 @@ def rebuild(handed_in, reference) -> tuple[nbformat.NotebookNode, list[str]]:
 def _judge(cell, ran: dict) -> Task:
     """The task of a check cell (or a written one) of the source, by what happened to its cells."""
     name, points = cell.id.removesuffix("-check"), cell.metadata.nbgrader.points
+    first = cell.source.splitlines()[0]
+    about = name, points, first.removeprefix("# ") if first.startswith("# Task") else name
     if _kind(cell) == "written":
-        return Task(name, points, BY_HAND)
+        return Task(*about, BY_HAND)
     check, work = ran.get(cell.id), ran.get(name)
     if check is None:
-        return Task(name, points, "not run", "The run ended before this check.")
+        return Task(*about, "not run", "The run ended before this check.")
     if check["status"] == "ok":
-        return Task(name, points, HOLDS)
+        return Task(*about, HOLDS)
     if work is None:
-        return Task(name, points, "deleted", "The cell of this task is not there.")
+        return Task(*about, "deleted", "The cell of this task is not there.")
     if work["status"] != "ok":  # whatever the check says follows from this
-        return Task(name, points, work["status"], work["message"])
+        return Task(*about, work["status"], work["message"])
     if check["status"] == "error" and (verdict := check["message"].partition(":")[0]) in ("Not yet", "Not started"):
-        return Task(name, points, verdict.lower(), check["message"])
-    return Task(name, points, check["status"], check["message"])
+        return Task(*about, verdict.lower(), check["message"])
+    return Task(*about, check["status"], check["message"])
 
 
 def _kind(cell) -> str:
@@ -259,7 +262,7 @@ def feedback(grade: Grade) -> str:
     rows = []
     for task in grade.tasks:
         earned = f"{task.points} by hand" if task.verdict == BY_HAND else f"{task.earned} of {task.points}"
-        cells = f"<td>{html.escape(task.name)}</td><td>{html.escape(task.verdict)}</td><td>{earned}</td>"
+        cells = f"<td>{html.escape(task.title)}</td><td>{html.escape(task.verdict)}</td><td>{earned}</td>"
         rows.append(f"<tr>{cells}<td><pre>{html.escape(task.message)}</pre></td></tr>")
     remarks = "".join(f"<li>{html.escape(text)}</li>" for text in grade.remarks)
     by_hand = f", and up to {grade.by_hand} by hand" if grade.by_hand else ""

@@ -118,7 +118,11 @@ GRADE = Grade(
     "a.ipynb",
     "lab9",
     "7",
-    [Task("task1", 3, "holds"), Task("task2", 2, "not yet", "a < b\nc"), Task("task3", 5, "by hand")],
+    [
+        Task("task1", 3, "Task 1: cosines", "holds"),
+        Task("task2", 2, "Task 2: <a>", "not yet", "a < b\nc"),
+        Task("task3", 5, "task3", "by hand"),
+    ],
     ["cell <b> was edited"],
 )
 
@@ -135,7 +139,7 @@ def test_the_page_escapes_what_learners_wrote():
     page = grading.feedback(GRADE)
     assert "a &lt; b\nc" in page and "cell &lt;b&gt; was edited" in page
     assert "3 of 5 points" in page and "up to 5 by hand" in page
-    assert "<b>" not in page
+    assert "<b>" not in page and "<td>Task 2: &lt;a&gt;</td>" in page
 
 
 def test_labs_that_are_not_there_and_folders_without_notebooks(tmp_path):
