@@ -508,12 +508,13 @@ def test_a_stopped_run_goes_on_to_the_same_end(pictures, undisturbed, tmp_path):
 def test_a_killed_run_goes_on_to_the_same_end(pictures, undisturbed, tmp_path):
     """SIGKILL at whatever step it is in, twice; the rows behind the last checkpoint are made again."""
     config = dataclasses.replace(tiny(pictures, steps=25), checkpoint_minutes=1e-9)
+    threads = str(torch.get_num_threads())  # bit for bit holds with as many of them
     slow = "import sys, time; from clbook import cli, runs; save = runs.RunFolder.save_checkpoint\n"
-    slow += "runs.RunFolder.save_checkpoint = lambda run, state: (save(run, state), time.sleep(0.1))[0]\n"
+    slow += "runs.RunFolder.save_checkpoint = lambda run, state: (save(run, state), time.sleep(0.5))[0]\n"
     slow += "sys.exit(cli.main(sys.argv[1:]))"
     for arguments in ["train", "--run", "run", *as_options(config)], ["train", "--resume", "run"]:
         process = subprocess.Popen([sys.executable, "-c", slow, *arguments], cwd=tmp_path, stderr=subprocess.PIPE,
-                                   text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})  # fmt: skip
+                                   text=True, env=os.environ | {"OMP_NUM_THREADS": threads})  # fmt: skip
         before = checkpoint_count(tmp_path / "run", config)
         deadline = time.monotonic() + 120
         while checkpoint_count(tmp_path / "run", config) < before + 4:
