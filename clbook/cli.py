@@ -19,12 +19,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         args = _parser(argv).parse_args(argv)
         return args.call(args)
+    except (FloatingPointError, ConnectionError) as error:  # the latter: another process of the run is gone
+        print(f"clbook: {error}", file=sys.stderr)
+        return 1
     except (ValueError, OSError) as error:
         print(f"clbook: {error}", file=sys.stderr)
         return 2
-    except FloatingPointError as error:
-        print(f"clbook: {error}", file=sys.stderr)
-        return 1
     except ImportError as error:
         print(f"clbook: {error}; `clbook doctor` says what is missing", file=sys.stderr)
         return 1
@@ -87,22 +87,24 @@ def _add_config(command: argparse.ArgumentParser) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-    from clbook import runs
+    from clbook import distributed, runs
     from clbook.training import TrainConfig
 
     given = {field.name: getattr(args, field.name) for field in fields(TrainConfig) if hasattr(args, field.name)}
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # before and after training, as Ctrl-C
-    if args.resume:
-        if given or args.config or args.run:
-            raise ValueError("--resume: expected no other option, the run's own config says all; leave them out")
-        line, interrupted = runs.resume(args.resume)
-    elif args.config:
-        limits = {"steps", "epochs", "minutes"}
-        fresh = dict.fromkeys(limits) if limits & given.keys() else {}  # a new limit takes the old one's place
-        line, interrupted = runs.train(replace(runs.read_config(args.config), **fresh | given), args.run)
-    else:
-        line, interrupted = runs.train(TrainConfig.for_data(**given), args.run)
-    print(line)
+    with distributed.group():  # of torchrun's processes; else of none
+        if args.resume:
+            if given or args.config or args.run:
+                raise ValueError("--resume: expected no other option, the run's own config says all; leave them out")
+            line, interrupted = runs.resume(args.resume)
+        elif args.config:
+            limits = {"steps", "epochs", "minutes"}
+            fresh = dict.fromkeys(limits) if limits & given.keys() else {}  # a new limit takes the old one's place
+            line, interrupted = runs.train(replace(runs.read_config(args.config), **fresh | given), args.run)
+        else:
+            line, interrupted = runs.train(TrainConfig.for_data(**given), args.run)
+    if line:  # only the process that writes has one
+        print(line)
     return 130 if interrupted else 0
 
 

@@ -1,10 +1,15 @@
-"""Ways to train an encoder without labels, one small class each: `loss(views)` and `after_step()`."""
+"""Ways to train an encoder without labels, one small class each: `loss(views)` and `after_step()`.
+
+In a group of processes (`clbook.distributed`) each calls these with its share of the batch. The mean over ranks of the
+losses and of their gradients is then that of one process with the whole batch, and all queues stay equal.
+"""
 
 import numbers
 
 import torch
 from torch import Tensor, nn
 
+from clbook.distributed import gather
 from clbook.losses import batch_triplet, info_nce, nt_xent, sup_con
 from clbook.moco import MomentumEncoder, NegativeQueue
 from clbook.models import ProjectionHead, feature_dim
@@ -31,7 +36,8 @@ class SimCLR(nn.Module):
         """NT-Xent of a batch of pairs, two tensors [N, 3, H, W]: a scalar."""
         _check_views(views)
         z = self.head(self.encoder(torch.cat(views)))  # [2N, out_dim]: one pass for both views
-        return nt_xent(*z.split([len(view) for view in views]), temperature=self.temperature)
+        z1, z2 = z.split([len(view) for view in views])
+        return nt_xent(gather(z1), gather(z2), temperature=self.temperature)  # all ranks' rows
 
     def after_step(self) -> None:
         """Nothing to do; methods with a queue or a momentum encoder move them here."""
@@ -94,7 +100,7 @@ class MoCo(nn.Module):
             q = self.head(self.encoder(query_view))  # [N, out_dim]
             k = self.keys(key_view)  # [N, out_dim]
             losses.append(info_nce(q, k, negatives, temperature=self.temperature))
-            keys.append(k)
+            keys.append(gather(k))  # all ranks' keys, for all ranks' queues
         self._waiting = torch.cat(keys)  # [N, out_dim], symmetric [2N, out_dim]
         return torch.stack(losses).mean()
 
@@ -128,7 +134,7 @@ class SupCon(nn.Module):
         """SupCon of a batch of pairs, two tensors [N, 3, H, W], and their labels [N], integers: a scalar."""
         _check_views(views)
         z = self.head(self.encoder(torch.cat(views)))  # [2N, out_dim]
-        return sup_con(z, labels.repeat(2), temperature=self.temperature)
+        return sup_con(gather(z), gather(labels.repeat(2)), temperature=self.temperature)  # all ranks' rows
 
     def after_step(self) -> None:
         """Nothing to do."""
@@ -161,7 +167,8 @@ class Triplet(nn.Module):
         """The triplet loss of a batch of pairs, two tensors [N, 3, H, W], and their labels [N], integers: a scalar."""
         _check_views(views)
         z = self.head(self.encoder(torch.cat(views)))  # [2N, out_dim]
-        return batch_triplet(z, labels.repeat(2), margin=self.margin, mining=self.mining)
+        z, labels = gather(z), gather(labels.repeat(2))  # all ranks' rows
+        return batch_triplet(z, labels, margin=self.margin, mining=self.mining)
 
     def after_step(self) -> None:
         """Nothing to do."""

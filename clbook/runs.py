@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from clbook import datasets, evaluation, plots, training
+from clbook import datasets, distributed, evaluation, plots, training
 from clbook.datasets import ImageSet
 from clbook.training import Fit, TrainConfig
 
@@ -134,27 +134,34 @@ def train(config: TrainConfig, path: str | Path | None = None, *, progress: bool
     The curves follow kNN on the validation split; the test split is used once, for the summary. Ctrl-C or SIGTERM ends
     training after the step under way, with a checkpoint to go on from and what was learned so far.
 
+    In a group of processes (`distributed.group`) all call this alike. Rank 0 evaluates and writes; the line of the
+    others is empty. A signal to any of them ends training on all, after the same step.
+
     Raises:
         ValueError: data, configuration or folder of the wrong kind; all of it found before training.
         FloatingPointError: training diverged; the encoder of the last measurement is in the folder.
+        ConnectionError: another process of the group is gone; the last checkpoint is in the folder.
     """
     data = _load(config)
     training.check(data["train"].images, config)
-    return _train(config, data, RunFolder(path, config), None, progress)
+    run = RunFolder(path, config) if distributed.is_writer() else None
+    return _train(config, data, run, None, progress)
 
 
 def resume(path: str | Path, *, progress: bool = True) -> tuple[str, bool]:
     """Go on with the run in this folder from its last good checkpoint; what comes back is as from `train`.
 
     Raises:
-        ValueError: no run with a checkpoint there, or other pictures than it had.
+        ValueError: no run with a checkpoint there, or other pictures or another number of processes than it had.
     """
-    config, run = read_config(Path(path) / "config.json"), RunFolder.reopen(path)
-    state = run.load_checkpoint(config)
+    with distributed.writer_first():  # which may still be about to save it
+        config, run = read_config(Path(path) / "config.json"), RunFolder.reopen(path)
+        state = run.load_checkpoint(config)
     data = _load(config)
     training.check(data["train"].images, config)
-    run.set_metrics(state["log"]["history"])
-    return _train(config, data, run, state, progress)
+    if distributed.is_writer():
+        run.set_metrics(state["log"]["history"])
+    return _train(config, data, run if distributed.is_writer() else None, state, progress)
 
 
 def read_config(path: str | Path) -> TrainConfig:
@@ -179,11 +186,15 @@ def read_config(path: str | Path) -> TrainConfig:
 
 
 def _load(config: TrainConfig) -> dict[str, ImageSet]:
-    data = {"train": datasets.load(config.data, "train", n=config.n, image_size=config.image_size)}
-    return data | {split: datasets.load(config.data, split, image_size=config.image_size) for split in ("val", "test")}
+    with distributed.writer_first():
+        data = {"train": datasets.load(config.data, "train", n=config.n, image_size=config.image_size)}
+        rest = {split: datasets.load(config.data, split, image_size=config.image_size) for split in ("val", "test")}
+    return data | rest
 
 
-def _train(config, data: dict[str, ImageSet], run: RunFolder, state: dict | None, progress: bool) -> tuple[str, bool]:
+def _train(config, data: dict[str, ImageSet], run: RunFolder | None, state: dict | None,
+           progress: bool) -> tuple[str, bool]:  # fmt: skip
+    """`run` is None for a process that only computes."""
     bank, test = data["train"], data["test"]
     few_bank, few_watched = _some(bank, 5000), _some(data["val"], 1000)
 
@@ -192,8 +203,10 @@ def _train(config, data: dict[str, ImageSet], run: RunFolder, state: dict | None
         return {} if bank.labels is None else {"knn": evaluation.knn_score(encoder, few_bank, few_watched)}
 
     with _Keeper(run, config.checkpoint_minutes) as keeper:
-        fit = training.fit(bank.images, config, labels=bank.labels, monitor=monitor, on_row=run.add_metrics,
+        fit = training.fit(bank.images, config, labels=bank.labels, monitor=monitor, on_row=run and run.add_metrics,
                            on_step=keeper.after_step, state=state, progress=progress)  # fmt: skip
+    if run is None:
+        return "", fit.interrupted
     run.save_encoder(fit.encoder)
     if not fit.interrupted:
         run.drop_checkpoints()
@@ -210,9 +223,10 @@ def _train(config, data: dict[str, ImageSet], run: RunFolder, state: dict | None
 
 class _Keeper:
     """Saves a checkpoint every so often, and when the run is asked to stop: by Ctrl-C or SIGTERM, after the step under
-    way. A second Ctrl-C stops at once."""
+    way. A second Ctrl-C stops at once. All processes of a group have one, and they agree after each step; where `run`
+    is None nothing is saved."""
 
-    def __init__(self, run: RunFolder, minutes: float):
+    def __init__(self, run: RunFolder | None, minutes: float):
         self.run, self.seconds, self.saved, self.stop, self.handlers = run, 60 * minutes, time.monotonic(), False, {}
 
     def __enter__(self) -> "_Keeper":
@@ -230,10 +244,14 @@ class _Keeper:
         self.stop = True
 
     def after_step(self, state) -> bool:
-        if self.stop or time.monotonic() - self.saved > self.seconds:
-            self.run.save_checkpoint(state())
+        due = self.run is not None and time.monotonic() - self.saved > self.seconds
+        stop, due = distributed.any_rank(self.stop, due)
+        if stop or due:
+            now = state()  # all ranks have a part in it
+            if self.run:
+                self.run.save_checkpoint(now)
             self.saved = time.monotonic()
-        return self.stop
+        return stop
 
 
 def _chance(config: TrainConfig) -> float | None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from clbook import models
+from clbook import distributed, models
 from clbook.augmentations import TwoViews, check_pictures
 from clbook.methods import MoCo, SimCLR, SupCon, Triplet
 
@@ -36,7 +36,7 @@ class TrainConfig:
     symmetric: bool = _option(False, "moco: each view is query once and key once")
     margin: float = _option(0.2, "triplet: by how much a negative is to be further away")
     mining: str = _option("semi-hard", "triplet: all, semi-hard or hard")
-    batch_size: int = _option(256, "pictures a step; each has the others as negatives")
+    batch_size: int = _option(256, "pictures a step, over all processes; each has the others as negatives")
     steps: int | None = _option(None, "stop after so many batches")
     epochs: int | None = _option(None, "stop after so many passes over the pictures")
     minutes: float | None = _option(None, "stop after so many minutes of training; 1 if nothing is said")
@@ -105,6 +105,7 @@ class TrainConfig:
 _STRONG_COLORS = {"brightness": 0.5, "contrast": 0.5, "saturation": 0.7, "hue": 0.5, "gray": 0.5}
 _QUICK = {"width": 24, "batch_size": 64, "learning_rate": 2e-3, "temperature": 0.1}
 STATE_VERSION = 1  # of what `fit` hands to `on_step`
+_RANKS_APART = 1_000_003  # seeds of the ranks' views: far apart, so that no rank has those of a run with another seed
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 METHODS = {
     "simclr": lambda encoder, config: SimCLR(encoder, temperature=config.temperature),
@@ -140,6 +141,11 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor |
         state: dict | None = None, progress: bool = False) -> Fit:  # fmt: skip
     """Train an encoder on pictures; labels only come in where the method is supervised.
 
+    In a group of processes (`distributed.group`) all call this alike, and each takes its share of every batch; the
+    weights stay the same on all. `monitor` and `on_row` are called on rank 0, and progress is shown there. `on_step` is
+    called on all: it must return the same on all, and ask for the state on all or none. Batch-norm becomes
+    `distributed.SyncBatchNorm`.
+
     Args:
         images: [N, 3, H, W], uint8 or float in [0, 1]; at least one batch of them.
         config: the run. A number of steps or epochs gives the same result each time (on one machine and thread count);
@@ -154,7 +160,7 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor |
         on_step: called after each step but the last with a function that makes the state of the run: a dict of tensors
             and plain values, to be saved or copied at once. If it returns True the run ends here, as after Ctrl-C.
         state: of an earlier run with the same config and pictures, to go on from: with steps or epochs, on the same
-            machine and thread count, to the same weights, bit for bit, as if nothing had happened.
+            machine, thread count and number of processes, to the same weights, bit for bit, as if nothing had happened.
         progress: show a progress bar.
 
     Returns:
@@ -166,6 +172,7 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor |
         TypeError: pictures that aren't a uint8 or float tensor, a config that isn't a `TrainConfig`, a method without
             one of its three parts, something to call that can't be called.
         FloatingPointError: the loss is no longer a number; the message names the step, the batch and the likely cause.
+        ConnectionError: another process of the group is gone.
     """
     if method is None:
         check(images, config)
@@ -177,15 +184,18 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor |
     for name, function in (("views", views), ("monitor", monitor), ("on_row", on_row), ("on_step", on_step)):
         if function is not None and not callable(function):
             raise TypeError(f"{name}: expected a function or None, got {type(function).__name__}")
+    if not distributed.is_writer():
+        monitor, on_row, progress = None, None, False
     device = find_device(config.device)
     precision = find_precision(config.precision, device)
     method = method.to(device, memory_format=torch.channels_last).train()
+    distributed.replicate(method)
     if config.compile:
         method.encoder.compile()
     learned = [p for p in method.parameters() if p.requires_grad]  # a momentum encoder's are moved, not learned
     optimizer = torch.optim.AdamW(learned, config.learning_rate, weight_decay=config.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    generator = torch.Generator(device).manual_seed(config.seed)
+    generator = torch.Generator(device).manual_seed(config.seed + _RANKS_APART * distributed.rank())
     views = views or config.views()
     log = _Log(
         config,
@@ -205,6 +215,7 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor |
             rate = _learning_rate(config, log.done())
             for group in optimizer.param_groups:
                 group["lr"] = rate
+            rows = distributed.share(rows)
             made = views(images[rows].to(device), generator)
             log.views = made = tuple(v.to(memory_format=torch.channels_last) for v in made)
             target = (labels[rows].to(device),) if supervised else ()
@@ -217,6 +228,7 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor |
                 raise log.diverged(math.nan, rate) from error
             optimizer.zero_grad()
             scaler.scale(loss).backward()
+            distributed.average_gradients(learned)
             scaler.step(optimizer)
             scaler.update()
             method.after_step()
@@ -280,6 +292,9 @@ def _check_images(images: Tensor, config: TrainConfig) -> None:
     if len(images) < config.batch_size:
         raise ValueError(f"images: expected at least one batch of {config.batch_size} pictures, got {len(images)}; "
                          "set a smaller batch_size or give more pictures")  # fmt: skip
+    if config.batch_size % distributed.world_size():
+        raise ValueError(f"batch_size: expected a multiple of {distributed.world_size()}, the number of processes that "
+                         f"share each batch, got {config.batch_size}")  # fmt: skip
 
 
 def _check_method(method: nn.Module) -> None:
@@ -356,8 +371,10 @@ class _Run:
         """All that a step depends on; the order of the pictures follows from the seed and the count."""
         self.log.check()
         parts = {name: getattr(self, name).state_dict() for name in ("method", "optimizer", "scaler", "log")}
-        random = {"views": self.views.get_state(), "torch": torch.get_rng_state(),
-                  "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}  # fmt: skip
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        random = {"views": distributed.gather(self.views.get_state()),  # of a group: those of all ranks in a row
+                  "torch": distributed.gather(torch.get_rng_state()),
+                  "cuda": [distributed.gather(numbers) for numbers in cuda]}  # fmt: skip
         start = {"clbook": STATE_VERSION, "config": asdict(self.config), "pictures": self.pictures}
         return start | {"random": random} | parts
 
@@ -366,12 +383,21 @@ class _Run:
         if state["pictures"] != self.pictures:
             raise ValueError(f"state: expected that of a run on these {self.pictures:,} pictures, got one on "
                              f"{state['pictures']:,}; bring them back, or start a new run")  # fmt: skip
+        processes = len(state["random"]["torch"]) // len(torch.get_rng_state())
+        if processes != distributed.world_size():
+            raise ValueError(f"state: expected that of a run on {distributed.world_size()} process(es), got one on "
+                             f"{processes}; go on with as many (torchrun --nproc-per-node {processes})")  # fmt: skip
         for name in ("method", "optimizer", "scaler", "log"):
             getattr(self, name).load_state_dict(state[name])
-        self.views.set_state(state["random"]["views"].cpu())
-        torch.set_rng_state(state["random"]["torch"].cpu())
+        self.views.set_state(_own_numbers(state["random"]["views"]))
+        torch.set_rng_state(_own_numbers(state["random"]["torch"]))
         for i, numbers in enumerate(state["random"]["cuda"][: torch.cuda.device_count()]):
-            torch.cuda.set_rng_state(numbers.cpu(), i)
+            torch.cuda.set_rng_state(_own_numbers(numbers), i)
+
+
+def _own_numbers(states: Tensor) -> Tensor:
+    """This process's state of a generator. A copy: torch 2.14 crashes on one that is a slice of another tensor."""
+    return distributed.share(states).cpu().clone()
 
 
 def check_state(state: dict, config: TrainConfig) -> None:
@@ -410,11 +436,11 @@ class _Log:
     def state_dict(self) -> dict:
         losses = torch.stack([loss.cpu() for loss in self.losses]) if self.losses else torch.empty(0)
         return {"count": self.count, "measured": self.measured, "seconds": time.monotonic() - self.start,
-                "losses": losses, "history": list(self.history)}  # fmt: skip
+                "losses": distributed.gather(losses), "history": list(self.history)}  # fmt: skip
 
     def load_state_dict(self, state: dict) -> None:
         self.count, self.measured = state["count"], state["measured"]
-        self.losses = list(state["losses"])  # on the CPU; the next row takes them with the others
+        self.losses = list(distributed.share(state["losses"]))  # on the CPU; the next row takes them with the others
         self.history[:] = state["history"]
         self.start = time.monotonic() - state["seconds"]
 
@@ -427,7 +453,7 @@ class _Log:
         """The share of the run that is behind us, 0 to 1."""
         if self.steps:
             return self.count / self.steps
-        return min(1.0, (time.monotonic() - self.start) / (60 * (self.config.minutes or 1)))
+        return distributed.writers(min(1.0, (time.monotonic() - self.start) / (60 * (self.config.minutes or 1))))
 
     def step(self, loss: Tensor, rate: float) -> bool:
         """Count a step; True if it was the last. The last one always ends in a row."""
@@ -460,7 +486,7 @@ class _Log:
         }
         if self.losses:
             losses = torch.stack([loss.to(self.losses[-1].device) for loss in self.losses])
-            row |= {"learning_rate": rate, "loss": losses.mean().item()}
+            row |= {"learning_rate": rate, "loss": distributed.gather(losses).mean().item()}
             self.losses = []
             if not math.isfinite(row["loss"]):
                 raise self.diverged(row["loss"], rate)

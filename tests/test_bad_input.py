@@ -10,9 +10,33 @@ import torch
 from torch import nn
 
 import clbook
-from clbook import augmentations, datasets, evaluation, losses, methods, moco, models, plots, similarity, training
+from clbook import (
+    augmentations,
+    datasets,
+    distributed,
+    evaluation,
+    losses,
+    methods,
+    moco,
+    models,
+    plots,
+    similarity,
+    training,
+)
 
-MODULES = (augmentations, datasets, evaluation, losses, methods, models, moco, plots, similarity, training)
+MODULES = (
+    augmentations,
+    datasets,
+    distributed,
+    evaluation,
+    losses,
+    methods,
+    models,
+    moco,
+    plots,
+    similarity,
+    training,
+)
 NAN, INF = math.nan, math.inf
 
 
@@ -520,11 +544,23 @@ PLOTS = {
         *one("images", ValueError, SET.images[1:])]),
 }  # fmt: skip
 
+NO_ROWS = [*changed("tensor", TypeError, *NOT_A_TENSOR, words="rows"),
+           *changed("tensor", ValueError, lambda x: x[0, 0], words="rows")]  # fmt: skip
+DISTRIBUTED = {
+    "gather": (distributed.gather, {"tensor": Z}, NO_ROWS),
+    "share": (lambda tensor: distributed.share(tensor), {"tensor": Z}, NO_ROWS),
+    "replicate": (distributed.replicate, {"module": nn.Linear(2, 2)}, one("module", TypeError, None, 3, nn.Linear)),
+    "SyncBatchNorm": (lambda x, size=4: distributed.SyncBatchNorm(size)(x), {"x": Z}, [
+        *changed("x", ValueError, lambda x: x[:, :3], lambda x: x[0])]),
+    "SyncBatchNorm.forward": (distributed.SyncBatchNorm(4), {"x": Z}, [
+        *changed("x", ValueError, lambda x: x[:, :3], lambda x: x[0])]),
+}  # fmt: skip
+
 TABLE = {
     f"{module.__name__.removeprefix('clbook.')}.{name}": row
     for module, table in zip(
         MODULES,
-        (AUGMENTATIONS, DATASETS, EVALUATION, LOSSES, METHODS, MODELS, MOCO, PLOTS, SIMILARITY, TRAINING),
+        (AUGMENTATIONS, DATASETS, DISTRIBUTED, EVALUATION, LOSSES, METHODS, MODELS, MOCO, PLOTS, SIMILARITY, TRAINING),
         strict=True,
     )
     for name, row in table.items()
@@ -534,6 +570,10 @@ RECORD = "a record that a function of ours makes: what goes in was checked there
 EXEMPT = {
     "methods.MoCo.keys": "the encoder is the judge of its images",
     "datasets.ImageSet": RECORD,
+    "distributed.group": "a context manager; its bad input has tests of its own",
+    "distributed.average_gradients": "the parameters that an optimizer has taken already",
+    "distributed.any_rank": "anything is true or false",
+    "distributed.writers": "one number of the caller's clock",
     "evaluation.Probe": RECORD,
     "evaluation.FineTuned": RECORD,
     "evaluation.Interval": RECORD,

@@ -222,6 +222,7 @@ def failing(monkeypatch, error):
     [
         (OSError(28, "No space left on device", "run/encoder.pt"), 2, "No space left on device: 'run/encoder.pt'"),
         (KeyboardInterrupt(), 130, "clbook: stopped"),
+        (ConnectionError("rank 0: expected all processes of the run to go on"), 1, "clbook: rank 0: expected all"),
         (
             ImportError("No module named 'sklearn'"),
             1,
