@@ -1,4 +1,4 @@
-"""The command `clbook`, also `python -m clbook`: doctor, train, grade, key."""
+"""The command `clbook`, also `python -m clbook`: doctor, train, evaluate, embed, compare, grade, key."""
 
 import argparse
 import signal
@@ -50,8 +50,32 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     if "train" in argv:
         _add_config(command)
     command.set_defaults(call=_train)
+    _add_results(commands)
     _add_grading(commands)
     return parser
+
+
+def _add_results(commands: argparse._SubParsersAction) -> None:
+    text = ("Judge a run's encoder on test pictures, beside a random encoder and the pixels: kNN, and a linear probe "
+            "with few labels to all. What is chosen is chosen on the validation split. evaluation.csv in the run "
+            "folder holds it, too.")  # fmt: skip
+    command = commands.add_parser("evaluate", help="how good is a run's encoder?", description=text)
+    command.add_argument("run", metavar="RUN", help="the run's folder")
+    command.add_argument("--data", metavar="DATA", help="labelled pictures, as for train (the run's own)")
+    command.set_defaults(call=_evaluate)
+    text = "Write the vectors that a run's encoder makes of pictures, with file names, labels and what a picture needs."
+    command = commands.add_parser("embed", help="vectors of your pictures", description=text)
+    command.add_argument("run", metavar="RUN", help="the run's folder")
+    command.add_argument("--data", metavar="DATA", required=True, help="folder:PATH, or other data as for train")
+    command.add_argument("--split", metavar="SPLIT", choices=("train", "val", "test"),
+                         help="train, val or test (all of a folder, train of other data)")  # fmt: skip
+    command.add_argument("--out", metavar="FILE", help=".npz, or .parquet with pyarrow (RUN/vectors-DATA.npz)")
+    command.set_defaults(call=_embed)
+    text = "A table of runs: settings that differ, last loss, kNN on the validation split, steps, minutes."
+    command = commands.add_parser("compare", help="runs side by side", description=text)
+    command.add_argument("runs", nargs="+", metavar="RUN", help="their folders, two or more")
+    command.add_argument("--out", metavar="FILE.png", help="also draw their curves over each other")
+    command.set_defaults(call=_compare)
 
 
 def _add_grading(commands: argparse._SubParsersAction) -> None:
@@ -106,6 +130,27 @@ def _train(args: argparse.Namespace) -> int:
     if line:  # only the process that writes has one
         print(line)
     return 130 if interrupted else 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from clbook import results
+
+    print(results.evaluate(args.run, args.data))
+    return 0
+
+
+def _embed(args: argparse.Namespace) -> int:
+    from clbook import results
+
+    print(results.embed(args.run, args.data, args.out, split=args.split))
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from clbook import results
+
+    print(results.compare(args.runs, args.out))
+    return 0
 
 
 def _grade(args: argparse.Namespace) -> int:

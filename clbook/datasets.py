@@ -145,9 +145,7 @@ def load(name: str, split: str = "train", *, n: int | None = None, seed: int = 0
     """
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}{_nearest(split, SPLITS)}")
-    for what, value, least in (("n", n, 1), ("image_size", image_size, 8), ("seed", seed, 0)):
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-            raise ValueError(f"{what}: expected an integer of at least {least}, got {value!r}")
+    _check_counts(n=(n, 1), image_size=(image_size, 8), seed=(seed, 0))
     _check_root(root)
     if not isinstance(name, str) or not (name in _LOADERS or name in _DOWNLOADS or name.startswith("folder:")):
         choices = ", ".join(available())
@@ -160,6 +158,13 @@ def load(name: str, split: str = "train", *, n: int | None = None, seed: int = 0
         loader = _load_pets if name == "pets" else _load_tensors
         return loader(name, split, n, seed, size, _data_root(root))
     return _LOADERS[name](split, n, seed, size)
+
+
+def _check_counts(**counts: tuple[int | None, int]) -> None:
+    """Each a value, or None for what is not said, and the least that it may be."""
+    for what, (value, least) in counts.items():
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+            raise ValueError(f"{what}: expected an integer of at least {least}, got {value!r}")
 
 
 def _check_root(root: str | Path | None) -> None:
@@ -535,16 +540,57 @@ def _reason(error: Exception) -> str:
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
-def _load_folder(path: Path, split: str, n: int | None, seed: int, size: int) -> ImageSet:
+def load_folder(path: str | Path, *, image_size: int | None = None) -> ImageSet:
+    """Every picture of a folder, in no splits: those of its class folders or flat, and where it has them of `train`,
+    `val` and `test`, one after the other. In all else as `load("folder:PATH")`.
+
+    Args:
+        path: the folder.
+        image_size: side in pixels, 32 unless told.
+
+    Raises:
+        ValueError: no such folder, no pictures in it, an image_size out of range. Files that can't be read are skipped,
+            listed in `skipped` and warned of.
+        TypeError: a path of another kind.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path: expected a folder's path, got {type(path).__name__}")
+    _check_counts(image_size=(image_size, 8))
+    return _load_folder(Path(path).expanduser(), None, None, 0, image_size or DEFAULT_SIZE)
+
+
+def _load_folder(path: Path, split: str | None, n: int | None, seed: int, size: int) -> ImageSet:
+    """split: None for all."""
     if not path.is_dir():
         raise ValueError(f"folder: expected a folder of pictures, got {str(path)!r}, which "
                          f"{'is a file' if path.exists() else 'does not exist'}")  # fmt: skip
-    pictures, classes = _find_split(path, split)
-    return _read_set(f"folder:{path}", path, split, pictures, classes, n, seed, size)
+    pictures, classes = _find_split(path, split) if split else _find_all(path)
+    return _read_set(f"folder:{path}", path, split or "all", pictures, classes, n, seed, size)
+
+
+def _find_all(path: Path) -> tuple[list[tuple[Path, int]], tuple[str, ...]]:
+    """As `_find_split`, of all splits."""
+    own = _own_splits(path)
+    pictures, classes = _find_pictures(path / "train" if own else path)
+    return pictures + [pair for split in own[1:] for pair in _find_own(path, split, classes)], classes
 
 
 def _find_split(path: Path, split: str) -> tuple[list[tuple[Path, int]], tuple[str, ...]]:
     """The (file, label) pairs of a split, and the names of the classes (none for a flat folder)."""
+    own = _own_splits(path)
+    pictures, classes = _find_pictures(path / "train" if own else path)
+    if split in own[1:]:
+        return _find_own(path, split, classes), classes
+    share = {s: 0.1 for s in SPLITS[1:] if s not in own}
+    part = _cut(pictures, share, path)[split]
+    if not part:
+        raise ValueError(f"folder: {len(pictures)} pictures in {str(path)!r} are too few for a {split!r} split of "
+                         f"{share[split]:.0%} of each class; add pictures, or a folder named {split!r}")  # fmt: skip
+    return part, classes
+
+
+def _own_splits(path: Path) -> list[str]:
+    """The splits that have a folder of their own: none, or train and perhaps others."""
     own = [s for s in SPLITS if (path / s).is_dir()]
     others = [d.name for d in sorted(path.iterdir()) if own and d.name not in own and _holds_pictures(d)]
     if others:
@@ -552,20 +598,15 @@ def _find_split(path: Path, split: str) -> tuple[list[tuple[Path, int]], tuple[s
                          "classes, not both. Rename the class, or move the other folders away")  # fmt: skip
     if own and "train" not in own:
         raise ValueError(f"folder: {str(path)!r} has {' and '.join(own)} but no 'train' beside it; add one")
-    pictures, classes = _find_pictures(path / "train" if own else path)
-    if split in own and split != "train":
-        found, names = _find_pictures(path / split)
-        if not set(names) <= set(classes) or bool(names) != bool(classes):
-            raise ValueError(
-                f"folder: expected the classes of 'train' ({_few(classes)}) in {split!r}, got {_few(names)}"
-            )
-        return [(file, classes.index(names[label]) if classes else 0) for file, label in found], classes
-    share = {s: 0.1 for s in SPLITS[1:] if s not in own}
-    part = _cut(pictures, share, path)[split]
-    if not part:
-        raise ValueError(f"folder: {len(pictures)} pictures in {str(path)!r} are too few for a {split!r} split of "
-                         f"{share[split]:.0%} of each class; add pictures, or a folder named {split!r}")  # fmt: skip
-    return part, classes
+    return own
+
+
+def _find_own(path: Path, split: str, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
+    """The pairs of a split that has a folder, with the labels that `train` gives its classes."""
+    found, names = _find_pictures(path / split)
+    if not set(names) <= set(classes) or bool(names) != bool(classes):
+        raise ValueError(f"folder: expected the classes of 'train' ({_few(classes)}) in {split!r}, got {_few(names)}")
+    return [(file, classes.index(names[label]) if classes else 0) for file, label in found]
 
 
 def _find_pictures(path: Path) -> tuple[list[tuple[Path, int]], tuple[str, ...]]:

@@ -123,6 +123,38 @@ def view_pairs(images: Tensor, view1: Tensor, view2: Tensor, *, alt: str | None 
     return Picture(figure, alt or f"{n} pictures, and below each two random views of it.")
 
 
+def neighbours(queries: Tensor, found: Tensor, *, titles: Sequence[Sequence[str]] | None = None,
+               alt: str | None = None) -> Picture:  # fmt: skip
+    """A row for each query: the query at the left, and behind a gap what was found for it.
+
+    Args:
+        queries: [N, C, H, W], uint8 or float in [0, 1]; found: [N, K, C, H, W], K >= 1, nearest first.
+        titles: N rows of 1 + K texts, each above its picture: what the query is, then each neighbour.
+    """
+    if not isinstance(found, Tensor) or found.ndim != 5 or not found.shape[1] or len(found) != len(queries):
+        got = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(f"found: expected [{len(queries)}, K, C, H, W], K >= 1, like the queries, got {got}")
+    n, k = found.shape[:2]
+    if titles is not None and [len(row) for row in titles] != [1 + k] * n:
+        raise ValueError(f"titles: expected {n} rows of {1 + k}, got rows of {[len(row) for row in titles]}")
+    pictures = np.concatenate(
+        [to_numpy(queries)[:, None], to_numpy(found.flatten(0, 1)).reshape(n, k, *found.shape[-2:], 3)], 1
+    )
+    figure, axes = _figure(1.15 * (1 + k) + 0.35, 1.35 * n + 0.1)
+    ax = axes[0, 0]  # one for all pictures: an axes of its own for each would take ten times as long to draw
+    ax.set_position((0, 0, 1, 1))
+    ax.axis("off")
+    for row, column in np.ndindex(n, 1 + k):
+        x, y = 0.08 + 1.15 * column + 0.25 * (column > 0), 1.35 * (n - 1 - row) + 0.1  # inches
+        ax.imshow(pictures[row, column], extent=(x, x + 1.05, y, y + 1.05), interpolation="nearest")
+        if titles is not None:
+            title = titles[row][column]
+            ax.text(x + 0.525, y + 1.07, title if len(title) < 18 else f"{title[:16]}…", ha="center", va="bottom",
+                    fontsize=8.5, color=INK, parse_math=False)  # fmt: skip
+    ax.set(xlim=(0, 1.15 * (1 + k) + 0.35), ylim=(0, 1.35 * n + 0.1))
+    return Picture(figure, alt or f"{n} pictures, and beside each the {k} that were found for it.")
+
+
 def curves(history: Sequence[Mapping[str, float]], *, baselines: Mapping[str, float] | None = None, metric: str = "knn",
            chance: float | None = None, steps: int | None = None) -> Picture:  # fmt: skip
     """Loss and a metric over the steps of a run, side by side.
@@ -158,6 +190,42 @@ def curves(history: Sequence[Mapping[str, float]], *, baselines: Mapping[str, fl
     end = f" ends at {score[-1][1]:.2f} after {score[-1][0]} steps" if score else " is not measured yet"
     beside = f"; baselines: {', '.join(_label(*line) for line in baselines.items())}" if baselines else ""
     return Picture(figure, f"Two curves over training. Loss{fall}; {metric}{end}{beside}.")
+
+
+def curves_of_runs(runs: Mapping[str, Sequence[Mapping[str, float]]], *, metric: str = "knn",
+                   alt: str | None = None) -> Picture:  # fmt: skip
+    """Loss and a metric of several runs over their steps, one above the other: a line and a sign for each run.
+
+    Args:
+        runs: name -> history, as `curves` takes it. Losses of different methods or batch sizes can't be compared.
+    """
+    if not isinstance(runs, Mapping):
+        raise TypeError(f"runs: expected histories by name, got {type(runs).__name__}")
+    if not runs or not all(isinstance(row, Mapping) and "step" in row for rows in runs.values() for row in rows):
+        got = "a row without" if runs else "none"
+        raise ValueError(f'runs: expected histories of rows with "step", as training.fit makes them, got {got}')
+    figure, axes = _figure(9, 3.2 + 0.24 * len(runs), 1, 2)
+    told = []
+    for i, (name, rows) in enumerate(runs.items()):
+        style = {"color": PALETTE[i % 8], "linestyle": ("-", "--", "-.", ":")[i % 4], "linewidth": 1.6,
+                 "marker": MARKERS[i % 10], "markersize": 5}  # fmt: skip
+        ends = []
+        for ax, what in zip(axes[0], ("loss", metric), strict=True):
+            points = np.array([(row["step"], row[what]) for row in rows if what in row], float).reshape(-1, 2)
+            sparse = max(1, len(points) // 8)  # signs tell lines apart, they needn't stand at every point
+            ax.plot(*points.T, **style, markevery=(i % sparse, sparse))
+            ends.append(f"{what} {points[-1, 1]:.2f}" if len(points) else f"{what} not measured")
+        told.append(f"{name} ends at {', '.join(ends)} after {max((row['step'] for row in rows), default=0)} steps")
+    for ax, title in zip(axes[0], ("loss", "kNN accuracy" if metric == "knn" else metric), strict=True):
+        ax.set_title(title, color=INK)
+        ax.set_xlabel("step", color=INK, fontsize=9)
+        ax.set_ylim(bottom=0)
+        ax.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    names = [f"…{name[-99:]}" if len(name) > 100 else name for name in runs]
+    legend = figure.legend(axes[0, 0].lines, names, loc="outside lower left", frameon=False, fontsize=9)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a dollar sign in a folder's name is no formula
+    return Picture(figure, alt or f"Curves of {len(runs)} runs over training: {'; '.join(told)}.")
 
 
 def _label(name: str, value: float) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from clbook import datasets, distributed, evaluation, plots, training
+from clbook import datasets, distributed, evaluation, plots, reports, training
 from clbook.datasets import ImageSet
 from clbook.training import Fit, TrainConfig
 
@@ -24,8 +24,9 @@ COLUMNS = ("step", "epoch", "seconds", "learning_rate", "loss", "knn")
 
 
 class RunFolder:
-    """`config.json`, `metrics.csv`, `encoder.pt`, `curves.png`, `tsne.png`, `summary.txt` of one run, and while it is
-    not at its end `checkpoint.pt` and the one before.
+    """`config.json`, `metrics.csv`, `encoder.pt`, `curves.png`, `tsne.png`, `neighbours.png`, `summary.txt`,
+    `environment.json` and `report.html`, the page with all of it, of one run; while it is not at its end
+    `checkpoint.pt` and the one before.
 
     Making it creates the folder and writes `config.json`: a place that can't be written to is found before training.
 
@@ -63,13 +64,7 @@ class RunFolder:
 
     def write(self, name: str, content: bytes) -> Path:
         """Write a file beside its place, then move it there: a crash or a full disk leaves the old one whole."""
-        target, part = self.path / name, self.path / f".{name}.part"
-        try:
-            part.write_bytes(content)
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
-        return target
+        return write_whole(self.path / name, content)
 
     def add_metrics(self, row: dict[str, float]) -> None:
         """Append a row of the history to `metrics.csv`; it is on disk when this returns."""
@@ -127,6 +122,17 @@ class RunFolder:
         return self.write("encoder.pt", buffer.getvalue())
 
 
+def write_whole(target: Path, content: bytes) -> Path:
+    """Write a file beside its place, then move it there."""
+    part = target.with_name(f".{target.name}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
 def train(config: TrainConfig, path: str | Path | None = None, *, progress: bool = True) -> tuple[str, bool]:
     """Train as `config` says, into a run folder; what comes back is the summary's line, which also
     stands in `summary.txt`, and whether the run was interrupted.
@@ -142,7 +148,7 @@ def train(config: TrainConfig, path: str | Path | None = None, *, progress: bool
         FloatingPointError: training diverged; the encoder of the last measurement is in the folder.
         ConnectionError: another process of the group is gone; the last checkpoint is in the folder.
     """
-    data = _load(config)
+    data = load_splits(config)
     training.check(data["train"].images, config)
     run = RunFolder(path, config) if distributed.is_writer() else None
     return _train(config, data, run, None, progress)
@@ -157,7 +163,7 @@ def resume(path: str | Path, *, progress: bool = True) -> tuple[str, bool]:
     with distributed.writer_first():  # which may still be about to save it
         config, run = read_config(Path(path) / "config.json"), RunFolder.reopen(path)
         state = run.load_checkpoint(config)
-    data = _load(config)
+    data = load_splits(config)
     training.check(data["train"].images, config)
     if distributed.is_writer():
         run.set_metrics(state["log"]["history"])
@@ -185,11 +191,49 @@ def read_config(path: str | Path) -> TrainConfig:
     return TrainConfig(**values)
 
 
-def _load(config: TrainConfig) -> dict[str, ImageSet]:
+def read_metrics(path: str | Path) -> list[dict[str, float]]:
+    """The rows of a run's `metrics.csv`, as `training.fit` made them: what was not measured is not in a row.
+
+    Raises:
+        ValueError: no such file, or not the columns of one.
+    """
+    path = Path(path)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    except OSError as error:
+        raise ValueError(f"metrics: can't read {str(path)!r} ({error.strerror}); give the folder of a run") from error
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"metrics: expected numbers in {str(path)!r}, got other things ({error})") from error
+    if not all("step" in row for row in rows):
+        raise ValueError(f"metrics: expected the columns {', '.join(COLUMNS)} in {str(path)!r}, got none named step")
+    return [{name: int(value) if name == "step" else value for name, value in row.items()} for row in rows]
+
+
+def load_encoder(path: str | Path) -> tuple[TrainConfig, nn.Module]:
+    """The configuration of the run in a folder, and its encoder, in evaluation mode on the CPU.
+
+    Raises:
+        ValueError: no run there, or its `encoder.pt` can't be read or isn't of its `config.json`.
+    """
+    path = Path(path)
+    config = read_config(path / "config.json")
+    encoder = training.new_encoder(config)
+    try:
+        encoder.load_state_dict(torch.load(path / "encoder.pt", map_location="cpu", weights_only=True))
+    except Exception as error:  # a file that is cut off or of something else can raise anything
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"encoder: expected in {str(path / 'encoder.pt')!r} the weights of the {config.model} that "
+                         f"config.json names, got {what}; give the folder of a run") from error  # fmt: skip
+    return config, encoder
+
+
+def load_splits(config: TrainConfig) -> dict[str, ImageSet]:
+    """The train, val and test pictures of a run, in this order; n limits those for training."""
+    limits = {"train": config.n, "val": None, "test": None}
     with distributed.writer_first():
-        data = {"train": datasets.load(config.data, "train", n=config.n, image_size=config.image_size)}
-        rest = {split: datasets.load(config.data, split, image_size=config.image_size) for split in ("val", "test")}
-    return data | rest
+        return {split: datasets.load(config.data, split, n=n, image_size=config.image_size)
+                for split, n in limits.items()}  # fmt: skip
 
 
 def _train(config, data: dict[str, ImageSet], run: RunFolder | None, state: dict | None,
@@ -210,15 +254,38 @@ def _train(config, data: dict[str, ImageSet], run: RunFolder | None, state: dict
     run.save_encoder(fit.encoder)
     if not fit.interrupted:
         run.drop_checkpoints()
+    return _finish(run, fit, bank, test), fit.interrupted
+
+
+def _finish(run: RunFolder, fit: Fit, bank: ImageSet, test: ImageSet) -> str:
+    """Look at the test split, which is done here alone, and write what is found; the summary's line."""
     scores = {name: evaluation.knn_score(encoder, bank, test) for name, encoder in
-              (("trained", fit.encoder), ("pixels", None), ("random encoder", training.new_encoder(config)))
+              (("trained", fit.encoder), ("pixels", None), ("random encoder", training.new_encoder(fit.config)))
               if bank.labels is not None}  # fmt: skip
     line = _summary(fit, scores, len(test), run.path)
     run.write("summary.txt", line.encode() + b"\n")
+    about = reports.environment(fit.config)
+    run.write("environment.json", json.dumps(about, indent=2).encode() + b"\n")
     baselines = {name: score for name, score in scores.items() if name != "trained"}
-    run.write("curves.png", plots.curves(fit.history, baselines=baselines, chance=_chance(config)).png())
-    run.write("tsne.png", _map(fit.encoder, test).png())
-    return line, fit.interrupted
+    pictures = {
+        "curves": plots.curves(fit.history, baselines=baselines, chance=_chance(fit.config)),
+        "tsne": _map(fit.encoder, test),
+        "neighbours": reports.neighbours(fit.encoder, _some(bank, 5000), _some(test, 5)),
+    }
+    pngs = {name: picture.png() for name, picture in pictures.items()}
+    for name, png in pngs.items():
+        run.write(f"{name}.png", png)
+    shown = [reports.Shown(*words, pngs[name], pictures[name].alt) for name, words in _WORDS.items()]
+    meters = reports.collapse(fit, _some(bank, 1000))
+    run.write("report.html", reports.page(fit.config, line, about, shown, meters).encode())
+    return line
+
+
+_WORDS = {  # of each picture in the report: its title, and what is below it
+    "curves": ("Curves", "kNN is on the validation split, its baselines on the test split."),
+    "tsne": ("t-SNE", "Test pictures. Near neighbours mean something; distances and sizes of clusters don't."),
+    "neighbours": ("Nearest neighbours", "Test pictures at the left, the nearest of the training pictures beside."),
+}
 
 
 class _Keeper:

@@ -329,6 +329,7 @@ MODELS = {
 
 SET = datasets.ImageSet("bars", (255 * rand(6, 3, 8, 8)).byte(), Y, ("a", "b", "c"), {"edge": Y % 2})
 BARE = datasets.ImageSet("bars", SET.images)
+LESSONS = Path(__file__).parents[1] / "notebooks"  # there is a picture in it
 NO_PATH = one("root", TypeError, 5, ["data"])
 DATASETS = {
     "ImageSet.subset": (SET.subset, {"index": [0, 2]}, [
@@ -338,6 +339,9 @@ DATASETS = {
         *one("name", ValueError, "shape", "folder:/no/such/place", None, [], 5, words="data set|folder"),
         *one("split", ValueError, "valid", None, []),
         *counts("n", none=False), *counts("image_size", 8, none=False), *counts("seed", 0, none=False), *NO_PATH]),
+    "load_folder": (datasets.load_folder, {"path": LESSONS, "image_size": 8}, [
+        *one("path", TypeError, None, 5), *one("path", ValueError, "/no/such/place", words="folder"),
+        *counts("image_size", 8, none=False)]),
     "downloads": (datasets.downloads, {"root": "."}, NO_PATH),
 }  # fmt: skip
 
@@ -520,6 +524,13 @@ PLOTS = {
         *one("view1", ValueError, X[:1], words="views"), *one("view2", ValueError, X[:1], words="views")]),
     "curves": (P.curves, {"history": [{"step": 0, "knn": 0.2}, {"step": 5, "loss": 3.0}]},
                [*one("history", ValueError, [{"loss": 3.0}], [5], ["step"]), *one("history", TypeError, None, 5)]),
+    "neighbours": (P.neighbours, {"queries": X, "found": X[:, None], "titles": [["a", "b"]] * 2}, [
+        *changed("queries", TypeError, lambda x: x.tolist(), lambda x: x.numpy(), words="images"),
+        *changed("queries", ValueError, lambda x: x[:1], lambda x: x[:, :2], words="found|images"),
+        *changed("found", ValueError, *NOT_A_TENSOR, lambda f: f[0], lambda f: f[:, :0], lambda f: f[:1]),
+        *one("titles", ValueError, [["a", "b"]], [["a"], ["a", "b"]])]),
+    "curves_of_runs": (P.curves_of_runs, {"runs": {"a": [{"step": 0, "knn": 0.2}, {"step": 5, "loss": 3.0}]}}, [
+        *one("runs", ValueError, {}, {"a": [{"loss": 3.0}]}, {"a": [5]}), *one("runs", TypeError, None, [1])]),
     "interval_curves": (P.interval_curves, {"lines": LINES, "log_x": True}, [
         *one("lines", ValueError, *BAD_LINES, {"a": [(0, 0.5, 0.4, 0.6)]}, words="lines|a: "),
         *one("lines", TypeError, None, [1])]),
@@ -620,6 +631,8 @@ def test_every_module_that_can_be_called_is_looked_at():
         "runs",
         "grading",
         "submission",
+        "reports",
+        "results",
     }  # their bad input has tests in their own files
     assert here - elsewhere == {module.__name__.removeprefix("clbook.") for module in MODULES}
 

@@ -25,6 +25,9 @@ import run_notebooks
 from nbconvert import HTMLExporter
 from playwright.sync_api import expect, sync_playwright
 
+from clbook import plots, runs
+from clbook.training import TrainConfig
+
 pytestmark = pytest.mark.browser
 
 SECONDS = 60  # for anything that a busy machine may make wait
@@ -367,6 +370,32 @@ def test_lesson_00_opens_and_its_slider_moves(page, lab, tmp_path):
     wait_for_another(page, image, [before])
     screenshot(page, tmp_path, "lesson-00")
     assert page.problems == []
+
+
+# --- the report of a run ---
+
+
+def test_a_report_opens_offline(page, tmp_path):
+    folder = tmp_path / "a <b> & 'c'"  # the folder's name stands in the page
+    config = TrainConfig.for_data("digits", n=64, width=4, batch_size=8, steps=2, device="cpu", precision="fp32")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "tsne", lambda features: features[:, :2].numpy())
+        line, _ = runs.train(config, folder, progress=False)
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((folder / "report.html").as_uri())
+    images = page.get_by_role("img")
+    expect(images).to_have_count(3)
+    for i, begins in enumerate(("Two curves over training.", "Maps of 270 pictures", "5 test pictures, and beside")):
+        expect(images.nth(i)).to_have_accessible_name(re.compile(f"^{begins}"))
+        assert images.nth(i).evaluate("image => image.complete && image.naturalWidth > 300")
+    expect(page.get_by_text(line, exact=True)).to_be_visible()
+    expect(page.get_by_role("row", name=re.compile(r"^width 4 None channels"))).to_be_visible()
+    expect(page.get_by_role("heading", level=1)).to_have_text("simclr on digits")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    screenshot(page, tmp_path, "report")
+    elsewhere = [url for url in asked if not url.startswith("data:")]
+    assert elsewhere == [(folder / "report.html").as_uri()] and page.problems == []
 
 
 # --- the embedding map: 10,000 pictures ---

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import clbook
-from clbook import cli, datasets, runs
+from clbook import cli, datasets, results, runs
 from clbook.training import RECIPES, TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,7 +58,9 @@ def command(*arguments, **environment):
 # --- help -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["doctor", "--help"], ["train", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], *([name, "--help"] for name in ("doctor", "train", "evaluate", "embed", "compare"))]
+)
 def test_every_command_has_help(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments)
@@ -286,6 +288,30 @@ def test_a_config_file_repeats_a_run_with_changes(asked, tmp_path):
     cli.main(["train", "--config", str(tmp_path / "run.json")])
     cli.main(["train", "--config", str(tmp_path / "run.json"), "--epochs", "2", "--no-symmetric", "--run", "there"])
     assert asked == [(config, None), (replace(config, steps=None, epochs=2), "there")]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "given"),
+    [("evaluate", ["there"], (("there", None), {})),
+     ("evaluate", ["there", "--data=digits"], (("there", "digits"), {})),
+     ("embed", ["there", "--data=folder:x", "--out=y.npz"], (("there", "folder:x", "y.npz"), {"split": None})),
+     ("embed", ["there", "--data=digits", "--split=val"], (("there", "digits", None), {"split": "val"})),
+     ("compare", ["one", "two", "--out=c.png"], ((["one", "two"], "c.png"), {}))],
+)  # fmt: skip
+def test_what_is_done_with_runs_is_printed(monkeypatch, capsys, name, arguments, given):
+    calls = []
+    monkeypatch.setattr(results, name, lambda *args, **kwargs: calls.append((args, kwargs)) or "what came of it")
+    assert cli.main([name, *arguments]) == 0
+    assert capsys.readouterr().out == "what came of it\n" and calls == [given]
+
+
+@pytest.mark.parametrize("arguments", [["evaluate", "nowhere"], ["embed", "nowhere", "--data=digits"],
+                                       ["compare", "nowhere", "there"]])  # fmt: skip
+def test_a_run_that_is_none_ends_in_2(capsys, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nowhere").mkdir()
+    assert cli.main(arguments) == 2
+    assert "can't read 'nowhere/config.json'" in one_line(capsys)
 
 
 def test_resume_goes_on(monkeypatch, capsys):

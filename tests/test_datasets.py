@@ -26,7 +26,7 @@ import torchvision
 from PIL import Image
 
 from clbook import datasets
-from clbook.datasets import SPLITS, load
+from clbook.datasets import SPLITS, load, load_folder
 
 # The bytes of 300 scenes and of all that is known of them. To recompute: python tests/test_datasets.py
 SHAPES_SHA256 = "cb121bcc62c740d767918512b03f59071f57d5bdbd38203a4be6492a55c83969"
@@ -456,6 +456,36 @@ def test_a_missing_val_is_cut_from_train_and_test_stays_whole(tmp_path):
     trained, watched = set(names_of(parts["train"])), set(names_of(parts["val"]))
     assert not trained & watched
     assert all(name.startswith("train") for name in trained | watched)
+
+
+def test_a_whole_folder_is_all_of_its_splits(tmp_path):
+    two_classes(tmp_path)
+    whole, parts = load_folder(tmp_path, image_size=8), splits_of(tmp_path)
+    assert sorted(whole.files) == sorted(file for part in parts.values() for file in part.files)
+    assert whole.classes == ("cat", "dog") and whole.name == f"folder:{tmp_path}"
+    assert [whole.classes[label] for label in whole.labels] == [name[:3] for name in names_of(whole)]
+    assert_colors(whole)
+
+
+def test_a_whole_folder_holds_the_splits_it_has_with_the_numbers_of_train(tmp_path):
+    fill(tmp_path / "train", [f"{kind}/{kind}{i}.png" for kind in "abc" for i in range(3)])
+    fill(tmp_path / "test", [f"{kind}/{kind}{i}.png" for kind in "bc" for i in range(2)])
+    whole = load_folder(str(tmp_path))
+    assert len(whole) == 13 and whole.images.shape[1:] == (3, 32, 32)
+    assert [whole.classes[label] for label in whole.labels] == [name[0] for name in names_of(whole)]
+    (tmp_path / "test" / "d").mkdir()
+    fill(tmp_path / "test", ["d/1.png"])
+    with pytest.raises(ValueError, match=r"expected the classes of 'train' \(a, b, c\) in 'test', got b, c, d"):
+        load_folder(tmp_path)
+
+
+def test_a_whole_folder_may_be_small_and_flat_and_partly_broken(tmp_path):
+    fill(tmp_path, ["1.png", "3.png"])
+    (tmp_path / "2.png").write_bytes(b"no picture")
+    with pytest.warns(UserWarning, match="skipped 1 of 3 files"):
+        whole = load_folder(tmp_path, image_size=8)
+    assert names_of(whole) == ["1.png", "3.png"] and whole.labels is None
+    assert [Path(file).name for file, _ in whole.skipped] == ["2.png"]
 
 
 def test_split_folders_may_be_flat(tmp_path):

@@ -315,7 +315,8 @@ def test_a_run_has_one_writer_and_goes_on_to_the_same_end(ended):
     assert [rank["interrupted"] for rank in found] == [True, True]
     assert "it/s" in said[0] or "%" in said[0]
     assert "%" not in said[1] and "Traceback" not in said[1]  # no progress; of warnings gloo is the judge
-    files = {"config.json", "metrics.csv", "encoder.pt", "curves.png", "tsne.png", "summary.txt"}
+    files = {"config.json", "metrics.csv", "encoder.pt", "curves.png", "tsne.png", "summary.txt", "neighbours.png",
+             "environment.json", "report.html"}  # fmt: skip
     assert {path.name for path in (folder / "undisturbed").iterdir()} == files
     assert {path.name for path in (folder / "stopped").iterdir()} == files
     one, two = (torch.load(folder / name / "encoder.pt", weights_only=True) for name in ("undisturbed", "stopped"))

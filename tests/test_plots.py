@@ -94,6 +94,14 @@ PICTURES = {
     "confusion of 20": lambda: plots.confusion(torch.eye(20, dtype=torch.int64), LONG[:20]),
     "confusion of 100": lambda: plots.confusion(torch.eye(100), [str(i) for i in range(100)]),
     "confusion of one": lambda: plots.confusion(torch.zeros(1, 1), ["cat"]),
+    "neighbours": lambda: plots.neighbours(rand(3, 3, 8, 8), rand(3, 4, 3, 8, 8)),
+    "neighbours with titles": lambda: plots.neighbours(
+        rand(3, 3, 8, 8), rand(3, 4, 3, 8, 8), titles=[["query $x_{$"] + ["0.99 " + "long" * 9] * 4] * 3
+    ),
+    "one neighbour": lambda: plots.neighbours(rand(1, 1, 8, 8), rand(1, 1, 1, 8, 8), titles=[["a", "b"]]),
+    "two runs": lambda: plots.curves_of_runs({"one": history(), "other $x_{$": history(30000)}),
+    "nine runs": lambda: plots.curves_of_runs({f"{'_' * i}{'run/' * 40}": history(100 * i) for i in range(9)}),
+    "runs of nothing": lambda: plots.curves_of_runs({"a": [], "b": [{"step": 0, "knn": 0.5}]}),
     "intervals": lambda: plots.interval_curves({"probe": rising(0.4), "from scratch": rising(0.2)}, log_x=True),
     "linear intervals": lambda: plots.interval_curves({"probe": rising(0.4), "from scratch": rising(0.2)}),
     "nine near lines": lambda: plots.interval_curves({name: rising(i / 1000) for i, name in enumerate(LONG[:9])}),
@@ -166,7 +174,7 @@ def test_every_function_that_draws_is_tried_here():
     drawing = {name for name, f in vars(plots).items() if inspect.isfunction(f) and not name.startswith("_")
                and f.__module__ == plots.__name__ and inspect.signature(f).return_annotation is Picture}  # fmt: skip
     assert drawing == {"image_grid", "view_pairs", "curves", "embedding_maps", "similarity_heatmap", "confusion",
-                       "interval_curves", "similarity_histograms"}  # fmt: skip
+                       "interval_curves", "similarity_histograms", "neighbours", "curves_of_runs"}  # fmt: skip
 
 
 def test_a_notebook_gets_picture_text_and_alt():
@@ -190,6 +198,8 @@ def test_alt_texts_can_be_given():
     assert plots.similarity_heatmap(cosines(2), alt="mine").alt == "mine"
     assert plots.confusion(torch.eye(2), ["a", "b"], alt="mine").alt == "mine"
     assert plots.interval_curves({"a": rising(0.1)}, alt="mine").alt == "mine"
+    assert plots.neighbours(images, images[:, None], alt="mine").alt == "mine"
+    assert plots.curves_of_runs({"a": history()}, alt="mine").alt == "mine"
     assert plots.similarity_histograms(cosines(2), cosines(2), alt="mine").alt == "mine"
 
 
@@ -599,6 +609,41 @@ def test_confusion_shows_counts_on_shares_of_the_true_class():
     assert picture.alt == ("Confusion matrix of 15 pictures in 3 classes: 80.0% right. Most often ant is taken "
                            "for bee, 2 times.")  # fmt: skip
     assert plots.confusion(torch.eye(2), ["a", "b"]).alt == "Confusion matrix of 2 pictures in 2 classes: 100.0% right."
+
+
+# --- neighbours, and runs over each other -------------------------------------------------------------------
+
+
+def test_each_query_stands_left_of_what_was_found_for_it():
+    queries, found = rand(2, 3, 8, 8), rand(2, 4, 3, 8, 8, seed=1)
+    names = [[f"{row}{column}" for column in range(5)] for row in range(2)]
+    (ax,) = plots.neighbours(queries, found, titles=names).figure.axes
+    seen = {}  # place -> pixels
+    for image in ax.get_images():
+        left, _, bottom, _ = image.get_extent()
+        seen[-bottom, left] = np.asarray(image.get_array())
+    rows = [torch.cat([query[None], others]) for query, others in zip(queries, found, strict=True)]
+    expected = [plots.to_numpy(picture[None])[0] for row in rows for picture in row]
+    assert all(np.array_equal(seen[place], pixels) for place, pixels in zip(sorted(seen), expected, strict=True))
+    lefts = sorted({left for _, left in seen})
+    assert lefts[1] - lefts[0] > 1.2 * (lefts[2] - lefts[1])  # the gap
+    places = sorted((-text.get_position()[1], text.get_position()[0], text.get_text()) for text in ax.texts)
+    assert [name for *_, name in places] == [name for row in names for name in row]
+
+
+def test_runs_lie_over_each_other_and_are_told_apart_without_colour():
+    histories = {"_one": history(60), "two$": history(120), "three": [{"step": 0, "knn": 0.25}]}
+    picture = plots.curves_of_runs(histories)
+    for ax, what in zip(picture.figure.axes, ("loss", "knn"), strict=True):
+        lines = ax.get_lines()
+        assert len({line.get_marker() for line in lines}) == len({line.get_color() for line in lines}) == 3
+        for line, rows in zip(lines, histories.values(), strict=True):
+            assert line.get_xydata().tolist() == [[row["step"], row[what]] for row in rows if what in row]
+    assert [text.get_text() for text in picture.figure.legends[0].get_texts()] == list(histories)
+    assert picture.alt == (
+        "Curves of 3 runs over training: _one ends at loss 1.80, knn 0.90 after 60 steps; two$ ends at loss 1.80, knn "
+        "0.90 after 120 steps; three ends at loss not measured, knn 0.25 after 0 steps."
+    )
 
 
 # --- intervals --------------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
+import base64
 import csv
 import dataclasses
 import errno
+import html
 import itertools
 import json
 import math
@@ -23,7 +25,8 @@ from clbook.datasets import ImageSet
 from clbook.runs import RunFolder
 from clbook.training import TrainConfig, new_encoder
 
-FILES = {"config.json", "metrics.csv", "encoder.pt", "curves.png", "tsne.png", "summary.txt"}
+FILES = {"config.json", "metrics.csv", "encoder.pt", "curves.png", "tsne.png", "neighbours.png", "summary.txt",
+         "environment.json", "report.html"}  # fmt: skip
 
 
 def draw(folder, names):
@@ -86,6 +89,53 @@ def test_a_run_leaves_these_files_and_no_others(finished):
     assert {path.name for path in folder.iterdir()} == FILES
     assert_png(folder / "curves.png")
     assert_png(folder / "tsne.png")
+    assert_png(folder / "neighbours.png")
+
+
+def test_the_report_shows_the_files_of_the_folder(finished):
+    _, folder, line, _ = finished
+    page = (folder / "report.html").read_text()
+    embedded = [base64.b64decode(data) for data in re.findall(r'src="data:image/png;base64,([^"]+)"', page)]
+    assert embedded == [(folder / name).read_bytes() for name in ("curves.png", "tsne.png", "neighbours.png")]
+    assert html.escape(line) in page
+    about = json.loads((folder / "environment.json").read_text())
+    assert (about["torch"], about["precision"], about["device"]) == (torch.__version__.split("+")[0], "fp32", "cpu")
+
+
+def test_a_run_is_read_back(finished):
+    config, folder, _, fit = finished
+    assert runs.read_metrics(folder / "metrics.csv") == [pytest.approx(row, rel=1e-5) for row in fit.history]
+    read, encoder = runs.load_encoder(folder)
+    assert read == config and not encoder.training
+    torch.testing.assert_close(dict(encoder.state_dict()), dict(fit.encoder.state_dict()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("spoil", ["gone", "cut off", "another width", "code"])
+def test_an_encoder_that_is_none_of_the_runs_is_refused(finished, tmp_path, spoil):
+    config, folder, _, _ = finished
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    file = tmp_path / "encoder.pt"
+    if spoil == "cut off":
+        file.write_bytes((folder / "encoder.pt").read_bytes()[:500])
+    elif spoil == "another width":
+        torch.save(new_encoder(dataclasses.replace(config, width=5)).state_dict(), file)
+    elif spoil == "code":
+        torch.save({"0.weight": Trap()}, file)
+    with pytest.raises(ValueError, match=r"expected in '.*encoder.pt' the weights of the small .*, got .*; give"):
+        runs.load_encoder(tmp_path)
+    assert not Trap.sprung
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "can't read '.*metrics.csv'"), ("step,loss\n1,low\n", "expected numbers in"), ("a,b\n1,2\n", "the columns"),
+     ("step\n1,2\n", "expected numbers in")],
+)  # fmt: skip
+def test_metrics_that_are_none_are_refused(content, words, tmp_path):
+    if content is not None:
+        (tmp_path / "metrics.csv").write_text(content)
+    with pytest.raises(ValueError, match=f"metrics: .*{words}"):
+        runs.read_metrics(tmp_path / "metrics.csv")
 
 
 def test_the_summary_is_one_line_with_knn_beside_its_baselines(finished):
