@@ -260,6 +260,20 @@ def test_input_edited_in_place_is_detected_though_the_result_is_right(check, wha
         assert "your function changed its input `" in check(editing).text
 
 
+@EVERY_CHECK
+def test_a_detached_result_is_rejected_where_gradients_are_asked_for(check):
+    right = CATALOGUE[check][1][0]
+
+    def detached(*inputs, **numbers):
+        result = right(*inputs, **numbers)
+        return result.detach() if isinstance(result, torch.Tensor) else result
+
+    if "gradient" in check(right).text:
+        assert "no gradient flows back to" in check(detached).text
+    else:
+        assert check(detached).passed
+
+
 def test_zeroed_inputs_do_not_move_the_expected_values():
     def cheat(a, b):
         a.zero_()
