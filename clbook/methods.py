@@ -14,6 +14,8 @@ from clbook.losses import batch_triplet, info_nce, nt_xent, sup_con
 from clbook.moco import MomentumEncoder, NegativeQueue
 from clbook.models import ProjectionHead, feature_dim
 
+MATRIX_BYTES = 2**29  # a loss whose float32 matrix takes more is computed in chunks: the same value, somewhat slower
+
 
 class SimCLR(nn.Module):
     """Two views of each picture are each other's positive, all other pictures of the batch negatives (Chen et al.
@@ -37,7 +39,8 @@ class SimCLR(nn.Module):
         _check_views(views)
         z = self.head(self.encoder(torch.cat(views)))  # [2N, out_dim]: one pass for both views
         z1, z2 = z.split([len(view) for view in views])
-        return nt_xent(gather(z1), gather(z2), temperature=self.temperature)  # all ranks' rows
+        z1, z2 = gather(z1), gather(z2)  # all ranks' rows
+        return nt_xent(z1, z2, temperature=self.temperature, chunk_size=_chunk_size(2 * len(z1), 2 * len(z1)))
 
     def after_step(self) -> None:
         """Nothing to do; methods with a queue or a momentum encoder move them here."""
@@ -99,7 +102,8 @@ class MoCo(nn.Module):
         for query_view, key_view in directions:
             q = self.head(self.encoder(query_view))  # [N, out_dim]
             k = self.keys(key_view)  # [N, out_dim]
-            losses.append(info_nce(q, k, negatives, temperature=self.temperature))
+            chunk_size = _chunk_size(len(q), len(negatives) + 1)
+            losses.append(info_nce(q, k, negatives, temperature=self.temperature, chunk_size=chunk_size))
             keys.append(gather(k))  # all ranks' keys, for all ranks' queues
         self._waiting = torch.cat(keys)  # [N, out_dim], symmetric [2N, out_dim]
         return torch.stack(losses).mean()
@@ -134,7 +138,8 @@ class SupCon(nn.Module):
         """SupCon of a batch of pairs, two tensors [N, 3, H, W], and their labels [N], integers: a scalar."""
         _check_views(views)
         z = self.head(self.encoder(torch.cat(views)))  # [2N, out_dim]
-        return sup_con(gather(z), gather(labels.repeat(2)), temperature=self.temperature)  # all ranks' rows
+        z, labels = gather(z), gather(labels.repeat(2))  # all ranks' rows
+        return sup_con(z, labels, temperature=self.temperature, chunk_size=_chunk_size(len(z), len(z)))
 
     def after_step(self) -> None:
         """Nothing to do."""
@@ -172,6 +177,12 @@ class Triplet(nn.Module):
 
     def after_step(self) -> None:
         """Nothing to do."""
+
+
+def _chunk_size(rows: int, columns: int) -> int | None:
+    """Rows of a float32 matrix [rows, columns] to hold at a time; None where all of it is small enough."""
+    held = max(1, MATRIX_BYTES // (4 * columns))
+    return None if rows <= held else held
 
 
 def _check_temperature(temperature: float) -> None:

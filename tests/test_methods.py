@@ -302,6 +302,29 @@ def test_fit_learns_with_each_method_of_the_config(name):
     assert type(found.method) in (SimCLR, MoCo, methods.SupCon, methods.Triplet)
 
 
+@pytest.mark.parametrize(
+    ("name", "loss", "rows"), [("SimCLR", "nt_xent", 12), ("MoCo", "info_nce", 6), ("SupCon", "sup_con", 12)]
+)
+def test_a_matrix_that_does_not_fit_is_made_in_chunks(name, loss, rows, monkeypatch):
+    method, views, asked = new(getattr(methods, name)), two_views(), []
+    given = (views, LABELS) if name == "SupCon" else (views,)
+    true_loss = getattr(methods, loss)
+
+    def spy(*tensors, chunk_size, **options):
+        asked.append(chunk_size)
+        return true_loss(*tensors, chunk_size=chunk_size, **options)
+
+    monkeypatch.setattr(methods, loss, spy)
+    whole = method.loss(*given)
+    columns = 4097 if name == "MoCo" else rows
+    monkeypatch.setattr(methods, "MATRIX_BYTES", 4 * columns * 5)
+    assert method.loss(*given).item() == pytest.approx(whole.item(), rel=1e-5)
+    assert asked == [None, 5]
+    monkeypatch.setattr(methods, "MATRIX_BYTES", 1)
+    method.loss(*given)
+    assert asked[-1] == 1  # a row at a time at least
+
+
 def test_every_method_is_tested_here():
     ours = {n for n, f in vars(methods).items() if getattr(f, "__module__", "") == methods.__name__}
     assert {name for name in ours if not name.startswith("_")} == {"SimCLR", "MoCo", "SupCon", "Triplet"}
