@@ -27,8 +27,10 @@ def config(seed: int, **changes) -> training.TrainConfig:
 
 
 def settings() -> str:
-    """What decides the results, in one line; the file opens with it."""
-    told = {name: value for name, value in asdict(config(0)).items() if name not in ("device", "precision", "seed")}
+    """What decides the results and isn't a default, in one line; the file opens with it."""
+    defaults = asdict(training.TrainConfig()) | {"data": None}
+    apart = "device", "precision", "seed"  # which don't decide them, or of which there are several
+    told = {name: value for name, value in asdict(config(0)).items() if value != defaults[name] and name not in apart}
     told |= {"pictures": N, "gray of the arms": 0.2}
     return "# " + "; ".join(f"{name} {value}" for name, value in told.items())
 
