@@ -236,6 +236,8 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor |
                 break
             if on_step and on_step(run.state):
                 result.interrupted = True
+                if log.losses:
+                    log.write(rate, measured=False)  # after the state: a run that goes on has its own rows
                 break
     except KeyboardInterrupt:
         result.interrupted = True

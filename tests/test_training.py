@@ -541,6 +541,13 @@ def test_a_run_goes_on_bit_for_bit_from_any_step(images, changes, tmp_path):
         assert quiet(rest.history) == quiet(whole.history)
 
 
+def test_a_stopped_run_tells_of_its_last_step(images):
+    counts = []
+    run = fit(images, tiny(), on_step=lambda state: counts.append(state()["log"]["count"]) or len(counts) == 7)
+    assert run.interrupted and run.history[-1]["step"] == counts[-1] == 7
+    assert math.isfinite(run.history[-1]["loss"])
+
+
 def test_a_run_may_be_stopped_again_and_again(images):
     kept, count = [None], 0
 
