@@ -16,7 +16,8 @@ from pathlib import Path
 import nbformat
 
 from clbook import submission
-from clbook.submission import Limits, write_whole
+from clbook.files import write_whole
+from clbook.submission import Limits
 
 LABS = Path(__file__).parents[1] / "notebooks" / "labs" / "source"
 HIDDEN = re.compile(r"\n?[ \t]*### BEGIN HIDDEN TESTS.*?### END HIDDEN TESTS", re.DOTALL)
@@ -90,8 +91,8 @@ def grade(
     with ThreadPoolExecutor(jobs) as pool:  # threads that wait for processes
         for result in map(one, paths) if jobs == 1 else pool.map(one, paths):
             grades.append(result)
-            write_whole(out / "feedback" / f"{_page_name(result, pages)}.html", feedback(result))
-            write_whole(out / "grades.csv", table(grades))
+            write_whole(out / "feedback" / f"{_page_name(result, pages)}.html", feedback(result).encode())
+            write_whole(out / "grades.csv", table(grades).encode())
             print(_line(result), flush=True)
     return grades
 

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from clbook import datasets, evaluation, plots, runs, training
 from clbook.datasets import ImageSet
+from clbook.files import write_whole
 
 KS = (1, 5, 20, 100)  # neighbours to choose from
 BUDGETS = (1, 5, 20)  # labelled pictures a class
@@ -168,7 +169,7 @@ def embed(path: str | Path, data: str, out: str | Path | None = None, *, split: 
     pictures = (datasets.load_folder(data.removeprefix("folder:"), image_size=config.image_size) if whole else
                 datasets.load(data, split or "train", image_size=config.image_size))  # fmt: skip
     vectors = evaluation.encode(encoder.to(training.find_device()), pictures.images).numpy()
-    runs.write_whole(out, pack(_arrays(pictures, vectors, config)))
+    write_whole(out, pack(_arrays(pictures, vectors, config)))
     bad = "".join(f"; skipped {file}: {why}" for file, why in pictures.skipped[:3])
     more = f"; {len(pictures.skipped)} files skipped in all" if len(pictures.skipped) > 3 else ""
     return f"{len(vectors):,} vectors of {vectors.shape[1]} numbers in {out}{bad}{more}"
@@ -261,7 +262,7 @@ def compare(paths: Sequence[str | Path], out: str | Path | None = None) -> str:
     if out is None:
         return said
     picture = plots.curves_of_runs(dict(zip(names, histories, strict=True)))
-    runs.write_whole(Path(out), picture.png())
+    write_whole(Path(out), picture.png())
     return f"{said}\n\n{out}: {picture.alt}"
 
 

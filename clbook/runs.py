@@ -17,6 +17,7 @@ from torch import nn
 
 from clbook import datasets, distributed, evaluation, plots, reports, training
 from clbook.datasets import ImageSet
+from clbook.files import write_whole
 from clbook.training import Fit, TrainConfig
 
 CHECKPOINTS = ("checkpoint.pt", "checkpoint-before.pt")  # the newest first
@@ -63,7 +64,7 @@ class RunFolder:
         return run
 
     def write(self, name: str, content: bytes) -> Path:
-        """Write a file beside its place, then move it there: a crash or a full disk leaves the old one whole."""
+        """Write a file of the run, whole or not at all."""
         return write_whole(self.path / name, content)
 
     def add_metrics(self, row: dict[str, float]) -> None:
@@ -120,17 +121,6 @@ class RunFolder:
             buffer,
         )
         return self.write("encoder.pt", buffer.getvalue())
-
-
-def write_whole(target: Path, content: bytes) -> Path:
-    """Write a file beside its place, then move it there."""
-    part = target.with_name(f".{target.name}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
-    return target
 
 
 def train(config: TrainConfig, path: str | Path | None = None, *, progress: bool = True) -> tuple[str, bool]:

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import nbformat
 
+from clbook.files import write_whole
+
 MAX_OUTPUT = 200_000  # characters of a cell that are kept; the rest of a flood is dropped
 MAX_LOST = 3  # cells that may cost a submission its kernel before the rest is not run
 GUARD = "__import__('clbook.checks.guard').checks.guard.fingerprint({})"
@@ -142,7 +144,7 @@ def main(arguments: list[str]) -> None:
         if len(lost) > MAX_LOST:
             result["remarks"].append(f"{len(lost)} cells ended or hung the kernel; the rest was not run")
             break
-    write_whole(room / "result.json", json.dumps(result))
+    write_whole(room / "result.json", json.dumps(result).encode())
 
 
 def _guarded(cells: list) -> list:
@@ -178,7 +180,7 @@ def _run_once(room: Path, notebook, code: list, lost: set, cell_seconds: float, 
                 _note_guard(cell.id.removesuffix("-guard"), shown, untouched, result)
             else:
                 result["cells"][cell.id] = _outcome(cell)
-            write_whole(room / "result.json", json.dumps(result))
+            write_whole(room / "result.json", json.dumps(result).encode())
     return None
 
 
@@ -260,13 +262,6 @@ def _limit_memory(gigabytes: float) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (size, size))
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file all or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 if __name__ == "__main__":

@@ -631,6 +631,7 @@ def test_every_module_that_can_be_called_is_looked_at():
         "runs",
         "grading",
         "submission",
+        "files",
         "reports",
         "results",
     }  # their bad input has tests in their own files

@@ -261,6 +261,18 @@ def test_input_edited_in_place_is_detected_though_the_result_is_right(check, wha
 
 
 @EVERY_CHECK
+def test_a_constant_is_rejected(check):
+    right, first = CATALOGUE[check][1][0], []
+
+    def constant(*inputs, **numbers):
+        if not first:
+            first.append(right(*inputs, **numbers))
+        return first[0]
+
+    assert not check(constant)
+
+
+@EVERY_CHECK
 def test_a_detached_result_is_rejected_where_gradients_are_asked_for(check):
     right = CATALOGUE[check][1][0]
 
