@@ -189,7 +189,8 @@ def test_each_wrong_answer_fails_in_its_own_task_only(name, record_property):
 
 def nbval_lax(path):
     """Code cell -> whether it ran, and all that pytest printed."""
-    command = [sys.executable, "-m", "pytest", "-v", "--color=no", "-p", "no:cacheprovider", "--nbval-lax"]
+    # -rN: no summary, which in CI repeats every failure in full.
+    command = [sys.executable, "-m", "pytest", "-v", "-rN", "--color=no", "-p", "no:cacheprovider", "--nbval-lax"]
     command += ["--nbval-current-env", "--nbval-cell-timeout=300", f"--rootdir={ROOT}", f"--confcutdir={ROOT}"]
     done = subprocess.run([*command, path], cwd=ROOT, capture_output=True, text=True, timeout=400)
     found = re.findall(r"::Cell (\d+) (PASSED|FAILED|XFAIL|SKIPPED)", done.stdout)
