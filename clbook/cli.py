@@ -96,8 +96,10 @@ def _add_grading(commands: argparse._SubParsersAction) -> None:
 
 def _add_config(command: argparse.ArgumentParser) -> None:
     """An option for each field of `TrainConfig`. What is not given stays out, for the data's recipe to decide."""
-    from clbook.training import TrainConfig
+    from clbook.training import PRESETS, TrainConfig
 
+    command.add_argument("--preset", metavar="NAME", choices=PRESETS, default=argparse.SUPPRESS,
+                         help=f"a whole run by name: {', '.join(PRESETS)}; options change it")  # fmt: skip
     types = typing.get_type_hints(TrainConfig)
     for field in fields(TrainConfig):
         kind = next(t for t in typing.get_args(types[field.name]) or [types[field.name]] if t is not type(None))
@@ -115,18 +117,22 @@ def _train(args: argparse.Namespace) -> int:
     from clbook.training import TrainConfig
 
     given = {field.name: getattr(args, field.name) for field in fields(TrainConfig) if hasattr(args, field.name)}
+    preset = getattr(args, "preset", None)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # before and after training, as Ctrl-C
     with distributed.group():  # of torchrun's processes; else of none
         if args.resume:
-            if given or args.config or args.run:
+            if given or preset or args.config or args.run:
                 raise ValueError("--resume: expected no other option, the run's own config says all; leave them out")
             line, interrupted = runs.resume(args.resume)
         elif args.config:
+            if preset:
+                raise ValueError("--preset: expected it or --config, which says all as well; leave one of them out")
             limits = {"steps", "epochs", "minutes"}
             fresh = dict.fromkeys(limits) if limits & given.keys() else {}  # a new limit takes the old one's place
             line, interrupted = runs.train(replace(runs.read_config(args.config), **fresh | given), args.run)
         else:
-            line, interrupted = runs.train(TrainConfig.for_data(**given), args.run)
+            config = TrainConfig.preset(preset, **given) if preset else TrainConfig.for_data(**given)
+            line, interrupted = runs.train(config, args.run)
     if line:  # only the process that writes has one
         print(line)
     return 130 if interrupted else 0

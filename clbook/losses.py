@@ -122,24 +122,26 @@ def sup_con(embeddings: Tensor, labels: Tensor, *, temperature: float, chunk_siz
         A scalar >= 0 (up to rounding), float32 (float64 for float64 input).
 
     Raises:
-        ValueError: embeddings not [N, D] or empty, labels not [N], no two rows of one label, temperature or chunk_size
-            not positive, NaN or infinity (on the CPU).
+        ValueError: embeddings not [N, D] or empty, labels not [N], temperature or chunk_size not positive; on the CPU
+            also no two rows of one label (NaN comes back from a GPU), NaN or infinity.
         TypeError: embeddings not floating point, labels not integers, a temperature that isn't a plain number.
     """
     _check_rows(embeddings=embeddings)
     _check_labels(labels, embeddings)
     _check_options(temperature, chunk_size)
-    _, label = labels.unique(return_inverse=True)  # [N], 0, 1, ...
-    positives = label.bincount()[label] - 1  # [N], |P(i)|
+    in_order = labels.sort().values  # from here on nothing waits for a GPU, as `unique` would
+    label = torch.searchsorted(in_order, labels)  # [N], where the label begins there: one number for each label
+    positives = torch.searchsorted(in_order, labels, right=True) - label - 1  # [N], |P(i)|
     anchors = positives > 0
-    if not anchors.any():
+    if labels.device.type == "cpu" and not anchors.any():
         raise ValueError(f"labels: expected two rows of one label at least, got {len(labels)} rows without a positive")
     with _full_precision(embeddings.device):
         (z,) = _unit(embeddings)
         # The mean of z_i . z_p over p is z_i . mean of z_p: sums by class do, and no N x N matrix of positives.
         others = torch.zeros_like(z).index_add(0, label, z)[label] - z  # [N, D], the sum of z_p
         positive = (z * others).sum(1) / positives.clamp(min=1)  # [N]
-        return (_log_sum_exp_others(z, temperature, chunk_size) - positive / temperature)[anchors].mean()
+        loss = _log_sum_exp_others(z, temperature, chunk_size) - positive / temperature  # [N]
+        return torch.where(anchors, loss, 0).sum() / anchors.sum()
 
 
 def _log_sum_exp_others(z: Tensor, temperature: float, chunk_size: int | None) -> Tensor:

@@ -147,7 +147,8 @@ class SupCon(nn.Module):
 
 class Triplet(nn.Module):
     """A view is to be nearer to views of its class than to others, by a margin (Schroff et al. 2015), over the triplets
-    mined from both views of a labelled batch.
+    mined from both views of a labelled batch. (How many there are is known when they are found, so each step waits for
+    a GPU; the other methods don't.)
 
     Args:
         encoder: [N, 3, H, W] to h [N, D].

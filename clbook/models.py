@@ -2,8 +2,8 @@
 
 Features h are what is kept, probed and transferred; the heads' outputs z and p are only what the loss sees.
 
-All encoders take RGB in [0, 1] as it is: the first batch-norm sees to mean and scale. Weights that were trained on
-normalized pictures (torchvision's ImageNet weights, say) want the same normalization before the encoder, which is
+All encoders take RGB in [0, 1] as it is: the first batch-norm sees to mean and scale. torchvision's ImageNet weights,
+trained on normalized pictures, are changed to fit (`load_weights`); with weights from elsewhere the normalization is
 yours to do: `torchvision.transforms.Normalize(mean, std)`.
 
 The ResNets and VGGs are torchvision's without their classifiers and keep its names, so that their weights outlive this
@@ -14,6 +14,7 @@ import difflib
 import inspect
 import itertools
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -128,6 +129,70 @@ def build(name: str, **options) -> nn.Module:
             known = ", ".join(takes) or "none"
             raise ValueError(f"{name}: expected only the options it takes ({known}), got {option}; leave it out")
     return ENCODERS[name](**options)
+
+
+def load_weights(encoder: nn.Module, source: str, name: str) -> None:
+    """Give an encoder, as `build(name)` makes it, the weights of an earlier training.
+
+    Args:
+        encoder: changed in place.
+        source: the folder of a run, whose `encoder.pt` is read, or "torchvision" for its ImageNet weights (a download
+            of some 40 to 500 MB, once, its checksum verified).
+        name: of the encoder.
+
+    ImageNet weights want normalized pictures, (x - mean) / std, and our encoders get x in [0, 1]. So the scale goes
+    into the weights of the first convolution and the shift into what follows it. That is the same everywhere but at the
+    border, where the padding is the mean colour there and black here.
+
+    Raises:
+        ValueError: no such file, or weights of another encoder.
+        ConnectionError: torchvision's weights can't be downloaded.
+    """
+    state = _imagenet_weights(name) if source == "torchvision" else _read_weights(Path(source) / "encoder.pt")
+    try:
+        encoder.load_state_dict(state)
+    except RuntimeError as error:
+        wrong = str(error).splitlines()[-1].strip()
+        raise ValueError(f"init: expected in {source!r} the weights of such a {name}, got others ({wrong:.160}); give "
+                         "the model, width and stem that it has") from error  # fmt: skip
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ValueError(f"init: expected torchvision or the folder of a run, got one without {str(path)!r}") from error
+    except Exception as error:  # a file that is cut off or of something else can raise anything
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"init: expected weights in {str(path)!r}, got what can't be read ({what:.160})") from error
+    if not isinstance(state, dict):
+        raise ValueError(f"init: expected a state dict in {str(path)!r}, got a {type(state).__name__}")
+    return state
+
+
+def _imagenet_weights(name: str) -> dict[str, torch.Tensor]:
+    """torchvision's weights without the classifier, for pictures that aren't normalized."""
+    import torchvision
+
+    theirs = {"vgg11": "vgg11_bn", "vgg16": "vgg16_bn"}.get(name, name)
+    if theirs not in torchvision.models.list_models(torchvision.models):
+        raise ValueError(f"init: expected an encoder of torchvision's for its weights, got {name}; start from a run's")
+    weights = torchvision.models.get_model_weights(theirs).DEFAULT
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:  # the latter: not the file that its checksum says
+        raise ConnectionError(f"init: can't download torchvision's weights ({error}); connect once, or start from "
+                              "fresh weights") from error  # fmt: skip
+    state = {key: value for key, value in state.items() if not key.startswith(("fc.", "classifier."))}
+    shown = weights.transforms()
+    mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (shown.mean, shown.std))
+    first = next(iter(state))  # conv1.weight, features.0.weight
+    state[first] = state[first] / std
+    shift = (state[first] * mean).sum((1, 2, 3))
+    # What follows subtracts it: a resnet's batch-norm by its mean, a VGG's convolution by its bias.
+    after, sign = ("bn1.running_mean", 1) if first == "conv1.weight" else ("features.0.bias", -1)
+    state[after] = state[after] + sign * shift
+    return state
 
 
 @contextmanager

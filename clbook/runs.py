@@ -9,13 +9,13 @@ import os
 import signal
 import threading
 import time
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from clbook import datasets, distributed, evaluation, plots, reports, training
+from clbook import datasets, distributed, evaluation, models, plots, reports, training
 from clbook.datasets import ImageSet
 from clbook.files import write_whole
 from clbook.training import Fit, TrainConfig
@@ -154,7 +154,7 @@ def resume(path: str | Path, *, progress: bool = True) -> tuple[str, bool]:
         config, run = read_config(Path(path) / "config.json"), RunFolder.reopen(path)
         state = run.load_checkpoint(config)
     data = load_splits(config)
-    training.check(data["train"].images, config)
+    training.check(data["train"].images, replace(config, init=None))  # where it began may be gone by now
     if distributed.is_writer():
         run.set_metrics(state["log"]["history"])
     return _train(config, data, run if distributed.is_writer() else None, state, progress)
@@ -208,14 +208,14 @@ def load_encoder(path: str | Path) -> tuple[TrainConfig, nn.Module]:
     """
     path = Path(path)
     config = read_config(path / "config.json")
-    encoder = training.new_encoder(config)
+    encoder = models.build(config.model, **config.options())
     try:
         encoder.load_state_dict(torch.load(path / "encoder.pt", map_location="cpu", weights_only=True))
     except Exception as error:  # a file that is cut off or of something else can raise anything
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"encoder: expected in {str(path / 'encoder.pt')!r} the weights of the {config.model} that "
                          f"config.json names, got {what}; give the folder of a run") from error  # fmt: skip
-    return config, encoder
+    return config, encoder.eval()
 
 
 def load_splits(config: TrainConfig) -> dict[str, ImageSet]:

@@ -1,10 +1,12 @@
 """Train an encoder without labels: one frozen configuration, one function."""
 
+import itertools
 import math
 import time
 import typing
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -29,6 +31,8 @@ class TrainConfig:
     image_size: int = _option(32, "side of a view in pixels")
     model: str = _option("small", f"encoder: {', '.join(models.ENCODERS)}")
     width: int | None = _option(None, "channels of small's first layer, 32 unless told; features are 8 times as many")
+    stem: str | None = _option(None, "of a resnet: small or imagenet; imagenet from 96 px on unless told")
+    init: str | None = _option(None, "start from this encoder: the folder of a run, or torchvision (ImageNet weights)")
     method: str = _option("simclr", "simclr, moco; with labels also sup_con, triplet")
     temperature: float = _option(0.2, "of the loss, > 0; triplet has none")
     queue_size: int = _option(4096, "moco: keys of earlier batches that wait as negatives")
@@ -57,6 +61,7 @@ class TrainConfig:
     precision: str = _option("auto", "auto, fp32, bf16, fp16; auto is bf16 where the device computes in it")
     compile: bool = _option(False, "compile the encoder: slow to start, then faster on a GPU")
     evaluations: int = _option(10, "times that kNN is measured on the way")
+    knn_every: float | None = _option(None, "epochs between two measurements of kNN, in place of evaluations")
     checkpoint_minutes: float = _option(5.0, "minutes between two checkpoints, from which --resume goes on")
 
     def __post_init__(self):
@@ -69,7 +74,7 @@ class TrainConfig:
             raise ValueError(f"expected one of steps, epochs and minutes, got steps={self.steps}, "
                              f"epochs={self.epochs}, minutes={self.minutes}")  # fmt: skip
         for name in ("n", "temperature", "learning_rate", "steps", "epochs", "minutes", "image_size", "width",
-                     "queue_size", "checkpoint_minutes"):  # fmt: skip
+                     "queue_size", "checkpoint_minutes", "knn_every"):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not (value > 0 and (name != "temperature" or value < math.inf)):
                 raise ValueError(f"{name}: expected a number > 0, got {value}")
@@ -96,6 +101,30 @@ class TrainConfig:
             config.pop("width", None)  # the recipe's is that of `small`
         return cls(data=data, **config)
 
+    @classmethod
+    def preset(cls, name: str, **changes) -> "TrainConfig":
+        """The configuration of that name in `PRESETS`, with `changes`; a limit (steps, epochs, minutes) takes the place
+        of the preset's.
+
+        Raises:
+            ValueError: no such preset.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"preset: expected one of {', '.join(PRESETS)}; got {name!r}")
+        if "data" not in PRESETS[name] | changes:
+            raise ValueError(f"preset: expected data with {name}, which is for your own pictures, got none; give "
+                             "--data folder:PATH")  # fmt: skip
+        limits = {"steps", "epochs", "minutes"}
+        kept = {key: value for key, value in PRESETS[name].items() if not (key in limits and limits & changes.keys())}
+        return cls.for_data(**kept | changes)
+
+    def options(self) -> dict[str, Any]:
+        """What the encoder is built with, beside its name."""
+        stem = self.stem
+        if stem is None and self.model.startswith("resnet"):
+            stem = "imagenet" if self.image_size >= IMAGENET_STEM_FROM else "small"
+        return {key: value for key, value in (("width", self.width), ("stem", stem)) if value is not None}
+
     def views(self) -> TwoViews:
         """The random views that the configuration asks for."""
         return TwoViews(self.image_size, (self.crop, 1.0), self.flip, self.rotation, self.brightness, self.contrast,
@@ -104,6 +133,8 @@ class TrainConfig:
 
 _STRONG_COLORS = {"brightness": 0.5, "contrast": 0.5, "saturation": 0.7, "hue": 0.5, "gray": 0.5}
 _QUICK = {"width": 24, "batch_size": 64, "learning_rate": 2e-3, "temperature": 0.1}
+RESIDENT_SHARE = 0.5  # of a device's free memory that the pictures may take
+IMAGENET_STEM_FROM = 96  # px; below, a stem that shrinks to a quarter would leave too little
 STATE_VERSION = 1  # of what `fit` hands to `on_step`
 _RANKS_APART = 1_000_003  # seeds of the ranks' views: far apart, so that no rank has those of a run with another seed
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -117,6 +148,13 @@ METHODS = {
 RECIPES = {
     "shapes": {"crop": 0.8, **_QUICK, **_STRONG_COLORS},
     "digits": {"crop": 0.7, "flip": 0.0, **_QUICK, **_STRONG_COLORS},
+}
+_CIFAR10_GPU = {"data": "cifar10", "model": "resnet18", "epochs": 200, "batch_size": 512, "learning_rate": 2e-3}
+PRESETS = {  # whole runs by name; the data's recipe fills in the rest
+    "laptop": {"data": "cifar10", "minutes": 10},
+    "cifar10-gpu": _CIFAR10_GPU,
+    "cifar10-gpus": _CIFAR10_GPU | {"batch_size": 2048, "learning_rate": 4e-3},  # for 4 of 512 each
+    "pictures-gpu": {"model": "resnet50", "image_size": 224, "epochs": 100, "batch_size": 256, "learning_rate": 1e-3},
 }
 
 
@@ -154,8 +192,8 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor |
         method: trained in place of the new one that the config asks for: a module with an `encoder`, a `loss(views)`
             and an `after_step()`, which is called once the weights have moved. It brings its own initial weights.
         views: called as views(batch, generator) in place of `config.views()`; its views go to `method.loss`.
-        monitor: called with the encoder before the first step and `config.evaluations` times on the way, the last
-            time at the end; what it returns joins the history. Give it the validation split.
+        monitor: called with the encoder before the first step, `config.evaluations` times on the way, or every
+            `config.knn_every` epochs, and at the end; what it returns joins the history. Give it the validation split.
         on_row: called with each new row of the history, some every ten steps.
         on_step: called after each step but the last with a function that makes the state of the run: a dict of tensors
             and plain values, to be saved or copied at once. If it returns True the run ends here, as after Ctrl-C.
@@ -175,8 +213,9 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor |
         ConnectionError: another process of the group is gone.
     """
     if method is None:
-        check(images, config)
-        method = _new_method(config)
+        # The state has all weights: where the run began may be gone by now.
+        check(images, config if state is None else replace(config, init=None))
+        method = _new_method(config, fresh=state is not None)
     else:
         _check_images(images, config)
         _check_method(method)
@@ -193,7 +232,9 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor |
     if config.compile:
         method.encoder.compile()
     learned = [p for p in method.parameters() if p.requires_grad]  # a momentum encoder's are moved, not learned
-    optimizer = torch.optim.AdamW(learned, config.learning_rate, weight_decay=config.weight_decay)
+    # Fused, it can also skip a step that fp16 spoiled without waiting for the GPU to say so.
+    optimizer = torch.optim.AdamW(learned, config.learning_rate, weight_decay=config.weight_decay,
+                                  fused=device.type == "cuda")  # fmt: skip
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     generator = torch.Generator(device).manual_seed(config.seed + _RANKS_APART * distributed.rank())
     views = views or config.views()
@@ -211,17 +252,16 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor |
             log.write(0.0, measured=True)
         else:
             run.restore(state)
-        for rows in _batches(len(images), config, start=log.count):
+        rows = map(distributed.share, _batches(len(images), config, start=log.count))
+        for batch in _feed((images, labels) if supervised else (images,), rows, device):
             rate = _learning_rate(config, log.done())
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            rows = distributed.share(rows)
-            made = views(images[rows].to(device), generator)
+            made = views(batch[0], generator)
             log.views = made = tuple(v.to(memory_format=torch.channels_last) for v in made)
-            target = (labels[rows].to(device),) if supervised else ()
             try:
                 with torch.autocast(device.type, _AUTOCAST.get(precision), enabled=precision in _AUTOCAST):
-                    loss = method.loss(made, *target)
+                    loss = method.loss(made, *batch[1:])
             except ValueError as error:  # the losses refuse NaN where that costs nothing, which is on the CPU
                 if log.count == 0:
                     raise
@@ -278,7 +318,8 @@ def check(images: Tensor, config: TrainConfig) -> None:
     """Raise a `ValueError` or `TypeError` for whatever would keep `fit` from starting."""
     _check_images(images, config)
     find_precision(config.precision, find_device(config.device))
-    models.feature_dim(new_encoder(config), config.image_size)  # a VGG can't take small pictures
+    encoder = _new_method(config).encoder  # finds out whether `init` can be read
+    models.feature_dim(encoder, config.image_size)  # a VGG can't take small pictures
 
 
 def _check_images(images: Tensor, config: TrainConfig) -> None:
@@ -326,16 +367,20 @@ def _check_kind(name: str, value: Any, kind: type) -> None:
 
 
 def new_encoder(config: TrainConfig) -> nn.Module:
-    """The encoder as it is before the first step: the baseline that shows what training adds."""
-    return _new_method(config).encoder.eval()
+    """The config's encoder with fresh random weights: the baseline that shows what training adds. A run starts from it,
+    unless its config has an `init`."""
+    return _new_method(config, fresh=True).encoder.eval()
 
 
-def _new_method(config: TrainConfig) -> nn.Module:
+def _new_method(config: TrainConfig, *, fresh: bool = False) -> nn.Module:
+    """The method as it is before the first step; `fresh` leaves out the weights that the config's `init` would load."""
     _check_kind("config", config, TrainConfig)
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
         torch.manual_seed(config.seed)
-        options = {} if config.width is None else {"width": config.width}
-        return METHODS[config.method](models.build(config.model, **options), config)
+        encoder = models.build(config.model, **config.options())
+        if config.init is not None and not fresh:
+            models.load_weights(encoder, config.init, config.model)  # before a momentum encoder copies them
+        return METHODS[config.method](encoder, config)
 
 
 def _batches(count: int, config: TrainConfig, start: int = 0):
@@ -348,6 +393,37 @@ def _batches(count: int, config: TrainConfig, start: int = 0):
         for i in range(max(0, start - number), per_epoch):
             yield order[i * config.batch_size : (i + 1) * config.batch_size]
         number += per_epoch
+
+
+def _feed(data: tuple[Tensor, ...], batches: Iterator[Tensor], device: torch.device) -> Iterator[tuple[Tensor, ...]]:
+    """Those rows of each tensor of `data`, on the device, batch by batch.
+
+    What fits moves there once and for all. Else a thread takes the next batch out of memory, or off the disk, while the
+    device computes, into pinned memory, from where it is copied while the host goes on.
+    """
+    if device.type == "cpu" or sum(tensor.nbytes for tensor in data) <= RESIDENT_SHARE * _free_bytes(device):
+        data = tuple(tensor.to(device) for tensor in data)
+        for rows in batches:
+            rows = rows.to(device, non_blocking=True)
+            yield tuple(tensor[rows] for tensor in data)
+        return
+    pin = Tensor.pin_memory if device.type == "cuda" else Tensor.contiguous
+    with ThreadPoolExecutor(1, thread_name_prefix="clbook-batches") as thread:
+        ahead = None
+        for rows in itertools.chain(batches, [None]):
+            ready, ahead = ahead, rows is not None and thread.submit(_rows_of, data, rows, pin)
+            if ready:
+                yield tuple(tensor.to(device, non_blocking=True) for tensor in ready.result())
+
+
+def _rows_of(data: tuple[Tensor, ...], rows: Tensor, pin: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    return [pin(tensor[rows]) for tensor in data]
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
 
 
 def _learning_rate(config: TrainConfig, done: float) -> float:
@@ -462,12 +538,19 @@ class _Log:
         self.count += 1
         self.losses.append(loss)
         done = self.done()  # asked once, for the clock goes on while a row is written
-        if done * self.config.evaluations >= self.measured + 1:
-            self.measured = int(done * self.config.evaluations)
+        marks = self._marks(done)
+        if marks > self.measured:
+            self.measured = marks
             self.write(rate, measured=True)
         elif self.count % self.every == 0 or done >= 1:
             self.write(rate, measured=False)
         return done >= 1
+
+    def _marks(self, done: float) -> int:
+        """How often kNN is to have been measured by now; at the end once more than the epochs ask for."""
+        if self.config.knn_every is None:
+            return int(done * self.config.evaluations)
+        return int(self.count / self.steps_per_epoch / self.config.knn_every) + (done >= 1)
 
     def diverged(self, loss: float, rate: float) -> FloatingPointError:
         shown = torch.cat([view.detach().float().flatten() for view in self.views]) if self.views else torch.zeros(1)

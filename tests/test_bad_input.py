@@ -3,6 +3,7 @@
 import inspect
 import math
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -303,6 +304,12 @@ MOCO = {
 STEM = one("stem", ValueError, "large", None, 7)
 
 
+def loaded(source):
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(models.small(2).state_dict(), Path(folder) / "encoder.pt")
+        models.load_weights(models.small(2), folder if source == "a run" else source, "small")
+
+
 def evaluated(module):
     with models.evaluating(module):
         pass
@@ -316,6 +323,8 @@ MODELS = {
     "build": (models.build, {"name": "small", "width": 2}, [
         *one("name", ValueError, "smal", None, 18, ["small"], words="model"), *counts("width"),
         *one("stem", ValueError, "small")]),
+    "load_weights": (loaded, {"source": "a run"}, [
+        *one("source", ValueError, "nowhere", "torchvision", words="init")]),  # which has none of small
     "evaluating": (evaluated, {"module": NET}, one("module", TypeError, *NO_MODULE)),
     "feature_dim": (models.feature_dim, {"encoder": NET, "image_size": 8}, [
         *one("encoder", TypeError, *NO_MODULE), *counts("image_size"),
@@ -493,6 +502,9 @@ TRAINING = {
     "TrainConfig": (T.TrainConfig, {}, [*CONFIG, ("steps epochs", lambda _: 2, ValueError, "one of steps, epochs")]),
     "TrainConfig.for_data": (T.TrainConfig.for_data, {"data": "shapes"},
                              [*CONFIG, *one("data", TypeError, [], {})]),
+    "TrainConfig.preset": (T.TrainConfig.preset, {"name": "laptop", "steps": 1},
+                           [*one("name", ValueError, "huge", "pictures-gpu", words="preset"),
+                            *one("steps", ValueError, 0)]),
     "fit": (T.fit, {"images": rand(4, 3, 8, 8), "config": TINY},
             [*RUN, *one("monitor", TypeError, 5, {}), *one("on_row", TypeError, 5, {}),
              *one("method", TypeError, 5, "simclr"), *one("views", TypeError, 5, {}), *one("on_step", TypeError, 5, {}),

@@ -14,7 +14,7 @@ from PIL import Image
 
 import clbook
 from clbook import cli, datasets, results, runs
-from clbook.training import RECIPES, TrainConfig
+from clbook.training import PRESETS, RECIPES, TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -115,7 +115,7 @@ VALUES = {"data": "digits", "n": 77, "image_size": 24, "model": "small", "width"
           "rotation": 13.0, "jitter": 0.14, "brightness": 0.15, "contrast": 0.16, "saturation": 0.17, "hue": 0.18,
           "gray": 0.19, "seed": 20, "device": "cpu", "precision": "fp32", "evaluations": 21, "method": "moco",
           "queue_size": 22, "momentum": 0.23, "symmetric": True, "margin": 0.24, "mining": "hard", "compile": True,
-          "checkpoint_minutes": 25.0}  # fmt: skip
+          "checkpoint_minutes": 25.0, "stem": "imagenet", "init": "runs/a", "knn_every": 2.5}  # fmt: skip
 LIMITS = {"steps": 4, "epochs": 5, "minutes": 0.6}
 
 
@@ -136,6 +136,32 @@ def test_every_field_is_an_option_that_reaches_the_run(asked, limit, capsys):
     assert asdict(config) == {"steps": None, "epochs": None, "minutes": None} | values
     assert path == "there"
     assert capsys.readouterr().out == "the summary\n"
+
+
+@pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if "data" in preset])
+def test_a_preset_is_a_whole_run_that_options_change(asked, name):
+    assert cli.main(["train", "--preset", name]) == 0
+    assert cli.main(["train", "--steps", "3", "--preset", name, "--flip", "0.25"]) == 0
+    (plain, path), (changed, _) = asked
+    assert path is None and PRESETS[name].items() <= asdict(plain).items()
+    assert changed == replace(plain, flip=0.25, steps=3, epochs=None, minutes=None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["--preset", "pictures-gpu"], "give --data folder:PATH"),
+     (["--preset", "laptop", "--config", "x"], "leave one of them out"),
+     (["--preset", "laptop", "--resume", "x"], "expected no other option")],
+)  # fmt: skip
+def test_presets_that_cannot_be_used_say_why(asked, arguments, words, capsys):
+    assert cli.main(["train", *arguments]) == 2
+    assert words in capsys.readouterr().err and not asked
+
+
+def test_an_unknown_preset_ends_in_2_and_lists_them(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", "--preset", "huge"])
+    assert ended.value.code == 2 and "cifar10-gpu" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("data", [*RECIPES, "folder:x"])

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from clbook import models
-from clbook.models import PredictionHead, ProjectionHead, build, evaluating, feature_dim, small
+from clbook.models import PredictionHead, ProjectionHead, build, evaluating, feature_dim, load_weights, small
 
 
 @pytest.fixture(autouse=True)
@@ -297,9 +297,92 @@ def test_prediction_head_is_a_bottleneck_of_a_quarter(dim, hidden):
     assert PredictionHead(dim)[0].out_features == hidden
 
 
+# --- weights of an earlier training ---
+
+
+class Download:
+    """torchvision's weights, without a network."""
+
+    def __init__(self, monkeypatch):
+        monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", self)
+
+    def __call__(self, url, **options):
+        assert options["check_hash"] and options["weights_only"]
+        name = next(name for name in ("resnet18", "vgg11_bn") if name in url)
+        self.model = getattr(torchvision.models, name)()
+        self.model(pictures())  # running statistics that aren't the initial ones
+        return self.model.state_dict()
+
+
+@pytest.mark.parametrize(("name", "first", "border"), [("resnet18", "bn1", 2), ("vgg11", "features.1", 1)])
+def test_imagenet_weights_see_our_pictures_as_theirs_see_normalized_ones(name, first, border, monkeypatch):
+    download, seen = Download(monkeypatch), []
+    encoder = build(name, **({"stem": "imagenet"} if name == "resnet18" else {})).eval()
+    load_weights(encoder, "torchvision", name)
+    for model in (encoder, download.model.eval()):
+        model.get_submodule(first).register_forward_hook(lambda module, inputs, output: seen.append(output))
+    shown = pictures(2, 64, 64)
+    normalized = torchvision.transforms.functional.normalize(shown, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    with torch.no_grad():
+        ours, theirs = encoder(shown), download.model(normalized)
+    assert ours.shape == (2, 512) and theirs.shape == (2, 1000)
+    inside = (..., slice(border, -border), slice(border, -border))  # where no padding is seen
+    torch.testing.assert_close(seen[0][inside], seen[1][inside], atol=2e-5, rtol=1e-4)
+    assert not torch.allclose(seen[0], seen[1], atol=1e-2)  # the border: black there, the mean colour here
+
+
+def test_weights_of_a_run_are_taken_as_they_are(tmp_path):
+    torch.save(small(4).state_dict(), tmp_path / "encoder.pt")
+    encoder = small(4)
+    load_weights(encoder, str(tmp_path), "small")
+    state = torch.load(tmp_path / "encoder.pt", weights_only=True)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in encoder.state_dict().items())
+
+
+@pytest.mark.parametrize("reason", [OSError("no route"), RuntimeError('invalid hash value (expected "a", got "b")')])
+def test_a_broken_download_says_so(reason, monkeypatch):
+    def fails(url, **options):
+        raise reason
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fails)
+    with pytest.raises(ConnectionError, match="can't download torchvision's weights"):
+        load_weights(build("vgg11"), "torchvision", "vgg11")
+
+
+def test_weights_that_would_run_code_are_not_read(tmp_path):
+    torch.save({"0.weight": print}, tmp_path / "encoder.pt")
+    with pytest.raises(ValueError, match="got what can't be read"):
+        load_weights(small(4), str(tmp_path), "small")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "got one without"), (b"nonsense", "can't be read"), ({"a": torch.ones(1)}, "weights of such a small"),
+     ([1], "expected a state dict"), (small(5).state_dict(), "give the model, width and stem that it has")],
+)  # fmt: skip
+def test_files_that_hold_no_weights_of_it_say_so(content, words, tmp_path):
+    if isinstance(content, bytes):
+        (tmp_path / "encoder.pt").write_bytes(content)
+    elif content is not None:
+        torch.save(content, tmp_path / "encoder.pt")
+    with pytest.raises(ValueError, match=words):
+        load_weights(small(4), str(tmp_path), "small")
+
+
+def test_torchvision_has_no_weights_of_small():
+    with pytest.raises(ValueError, match="expected an encoder of torchvision's for its weights, got small"):
+        load_weights(small(4), "torchvision", "small")
+
+
+def test_imagenet_weights_do_not_fit_the_small_stem(monkeypatch):
+    Download(monkeypatch)
+    with pytest.raises(ValueError, match=r"conv1.weight.*give the model, width and stem"):
+        load_weights(build("resnet18"), "torchvision", "resnet18")
+
+
 # --- bad input ---
 
-TAKE_NOTHING = {"evaluating", "vgg11", "vgg16"}  # or a module, whatever it is
+TAKE_NOTHING = {"evaluating", "vgg11", "vgg16", "load_weights"}  # or a module; for the last see above
 BAD = {
     "small": [
         ((width,), {}, f"width: expected an integer of at least 1, got {width!r}") for width in (0, -1, 2.0, "", True)

@@ -1,14 +1,18 @@
 import copy
 import dataclasses
+import itertools
 import json
 import math
 import random
+import threading
+import traceback
 from dataclasses import asdict, fields
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from clbook import datasets, evaluation, methods, moco, models, training
 from clbook.methods import SimCLR
@@ -823,3 +827,158 @@ def test_auto_is_bf16_on_a_card_that_computes_in_it(monkeypatch):
 def test_an_unknown_precision_is_refused():
     with pytest.raises(ValueError, match="precision: expected auto, fp32, bf16 or fp16, got 'fp8'"):
         training.find_precision("fp8", torch.device("cpu"))
+
+
+# --- where a run starts, and what feeds it ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "options"),
+    [("small", {}, {}), ("small", {"width": 4}, {"width": 4}), ("vgg11", {}, {}), ("resnet18", {}, {"stem": "small"}),
+     ("resnet18", {"image_size": 64}, {"stem": "small"}), ("resnet50", {"image_size": 96}, {"stem": "imagenet"}),
+     ("resnet50", {"image_size": 224, "stem": "small"}, {"stem": "small"})],
+)  # fmt: skip
+def test_the_stem_follows_the_size_of_the_pictures(model, changes, options):
+    assert TrainConfig(model=model, **changes).options() == options
+
+
+@pytest.mark.parametrize("method", ["simclr", "moco"])
+def test_a_run_starts_from_the_encoder_of_another(method, images, tmp_path):
+    first = fit(images, tiny())
+    torch.save(first.encoder.state_dict(), tmp_path / "encoder.pt")
+    starts = []
+    config = tiny(init=str(tmp_path), method=method, queue_size=20, steps=1, learning_rate=1e-12, weight_decay=0.0)
+    run = fit(images, config, monitor=lambda encoder: starts.append(weights(encoder)) or {})
+    assert equal(starts[0], weights(first.encoder))
+    if method == "moco":  # the slow copy starts there, too
+        copied = run.method.key_encoder.encoder[0]
+        assert (copied[0].weight - first.encoder[0].weight).abs().max() < 1e-6
+    assert not equal(weights(new_encoder(config)), starts[0])  # the baseline has random weights
+
+
+def test_a_run_goes_on_when_the_one_it_began_from_is_gone(images, tmp_path):
+    torch.save(fit(images, tiny()).encoder.state_dict(), tmp_path / "encoder.pt")
+    config, states = tiny(init=str(tmp_path), steps=6), []
+
+    def stop(state):
+        states.append(state())
+        return len(states) == 3
+
+    fit(images, config, on_step=stop)
+    whole = fit(images, config)
+    (tmp_path / "encoder.pt").unlink()
+    assert equal(weights(fit(images, config, state=states[-1]).method), weights(whole.method))
+    with pytest.raises(ValueError, match="init: expected torchvision or the folder of a run"):
+        fit(images, config)
+
+
+@pytest.mark.parametrize("name", training.PRESETS)
+def test_each_preset_can_be_built(name):
+    config = TrainConfig.preset(name, **({} if name != "pictures-gpu" else {"data": "folder:x"}))
+    assert config.epochs or config.minutes
+    assert training.models.feature_dim(new_encoder(config), config.image_size) in (256, 512, 2048)
+
+
+def test_a_preset_unknown_or_without_pictures_says_so():
+    with pytest.raises(ValueError, match=r"preset: expected one of laptop, .*; got 'huge'"):
+        TrainConfig.preset("huge")
+    with pytest.raises(ValueError, match="expected data with pictures-gpu"):
+        TrainConfig.preset("pictures-gpu")
+
+
+@pytest.mark.parametrize(("every", "steps", "measured"), [(1.0, 7, [0, 2, 4, 6, 7]), (2.0, 8, [0, 4, 8]),
+                                                          (0.5, 3, [0, 1, 2, 3]), (100, 3, [0, 3])])  # fmt: skip
+def test_knn_is_measured_every_so_many_epochs_and_at_the_end(every, steps, measured, images):
+    config = tiny(knn_every=every, steps=steps, batch_size=10)  # two steps an epoch
+    run = fit(images, config, monitor=lambda encoder: {"m": 1.0})
+    assert [row["step"] for row in run.history if "m" in row] == measured
+
+
+class Waiting:
+    """A device that isn't the CPU, as far as the feed asks."""
+
+    type = "meta"
+
+
+def test_pictures_that_do_not_fit_are_taken_one_batch_ahead_by_a_thread(monkeypatch):
+    images, labels = torch.arange(24.0).view(12, 2), torch.arange(12)
+    asked, threads = [], set()
+
+    def read(data, rows, pin):
+        asked.append(rows.tolist())
+        threads.add(threading.current_thread().name)
+        return [tensor[rows] for tensor in data]
+
+    monkeypatch.setattr(training, "_rows_of", read)
+    monkeypatch.setattr(training, "_free_bytes", lambda device: 0)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *_, **__: tensor)
+    order = [torch.tensor([3, 1]), torch.tensor([0, 11]), torch.tensor([5, 5])]
+    feed = training._feed((images, labels), iter(order), Waiting())
+    for i, rows in enumerate(order):
+        got = next(feed)
+        assert torch.equal(got[0], images[rows]) and torch.equal(got[1], labels[rows])
+        assert len(asked) <= i + 2  # this one and the next
+    assert next(feed, None) is None and asked == [rows.tolist() for rows in order]
+    assert all(name.startswith("clbook-batches") for name in threads)
+    feed = training._feed((images, labels), itertools.cycle(order), Waiting())
+    next(feed)
+    feed.close()
+    assert not any(thread.name.startswith("clbook-batches") for thread in threading.enumerate())
+
+
+def test_an_error_of_the_thread_that_feeds_reaches_the_run(monkeypatch):
+    def broken(data, rows, pin):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(training, "_rows_of", broken)
+    monkeypatch.setattr(training, "_free_bytes", lambda device: 0)
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(training._feed((torch.ones(4),), iter([torch.tensor([0])] * 3), Waiting()))
+
+
+def test_pictures_that_fit_move_to_the_device_once(monkeypatch):
+    moved, to = [], torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *a, **k: moved.append(tensor.shape) or to(tensor, "cpu"))
+    monkeypatch.setattr(training, "_free_bytes", lambda device: 8 * 4 * 2 / training.RESIDENT_SHARE)
+    images = torch.arange(16.0).view(8, 2)
+    got = list(training._feed((images,), iter([torch.tensor([3, 1]), torch.tensor([7, 0])]), Waiting()))
+    assert [batch[0].tolist() for batch in got] == [[[6, 7], [2, 3]], [[14, 15], [0, 1]]]
+    assert moved.count(images.shape) == 1 and moved.count(torch.Size([2])) == 2  # the pictures, and each batch's rows
+
+
+class Synchronizing(TorchDispatchMode):
+    """Operations whose result the host must see before it can go on: a GPU's queue would run empty."""
+
+    NAMES = ("local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique", "bincount", "allclose")
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.__name__.split(".")[0].lstrip("_")
+        boolean = name in ("index", "index_put", "index_put_", "index_put_impl_") and any(
+            index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])  # fmt: skip
+        if boolean or any(name.startswith(word) for word in self.NAMES):
+            lines = [f"{frame.name}: {frame.line}" for frame in traceback.extract_stack() if "clbook" in frame.filename]
+            self.found.append((name, lines[-1]))
+        return function(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("method", ["simclr", "moco", "sup_con"])
+def test_no_step_waits_for_the_device(method, images):
+    """Steps 2 to 8 of a run: rows of the history, which do wait, come with step 10. Left out are the checks that only
+    the CPU makes, and AdamW's step, which is fused on a GPU."""
+    watch, steps = Synchronizing(), []
+
+    def on_step(state):
+        steps.append(len(watch.found))
+        if len(steps) == 1:
+            watch.__enter__()
+        if len(steps) == 8:
+            watch.__exit__(None, None, None)
+
+    config = tiny(method=method, queue_size=20, steps=12, evaluations=0, temperature=0.2, rotation=10.0)
+    fit(images, config, labels=torch.arange(20) % 3, on_step=on_step)
+    assert len(watch.found) > 50  # those left out: it does watch
+    assert not [told for told in watch.found if 'type == "cpu"' not in told[1] and "scaler.step(" not in told[1]]
