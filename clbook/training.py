@@ -30,7 +30,9 @@ class TrainConfig:
     n: int | None = _option(None, "pictures to train on; all unless told")
     image_size: int = _option(32, "side of a view in pixels")
     model: str = _option("small", f"encoder: {', '.join(models.ENCODERS)}")
-    width: int | None = _option(None, "channels of small's first layer, 32 unless told; features are 8 times as many")
+    width: int | None = _option(
+        None, "channels of the first layer of small or conv4, 32 unless told; h has 8 times as many"
+    )
     stem: str | None = _option(None, "of a resnet: small or imagenet; imagenet from 96 px on unless told")
     init: str | None = _option(None, "start from this encoder: the folder of a run, or torchvision (ImageNet weights)")
     method: str = _option("simclr", "simclr, moco; with labels also sup_con, triplet")

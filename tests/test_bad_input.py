@@ -317,6 +317,7 @@ def evaluated(module):
 
 MODELS = {
     "small": (models.small, {"width": 2}, counts("width")),
+    "conv4": (models.conv4, {"width": 2}, counts("width")),
     "resnet18": (models.resnet18, {"stem": "small"}, STEM),
     "resnet34": (models.resnet34, {"stem": "small"}, STEM),
     "resnet50": (models.resnet50, {"stem": "small"}, STEM),

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from clbook import models
-from clbook.models import PredictionHead, ProjectionHead, build, evaluating, feature_dim, load_weights, small
+from clbook.models import PredictionHead, ProjectionHead, build, conv4, evaluating, feature_dim, load_weights, small
 
 
 @pytest.fixture(autouse=True)
@@ -49,14 +49,74 @@ def test_small_loads_into_a_hand_written_network(width):
     assert all(type(part).__module__.startswith("torch.") for part in encoder.modules())
 
 
+def conv4_by_hand(width):
+    """`conv4` as someone without this package would write it down."""
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+        nn.Conv2d(width, 2 * width, 3, 1, 1, bias=False), nn.BatchNorm2d(2 * width), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(2 * width, 4 * width, 3, 1, 1, bias=False), nn.BatchNorm2d(4 * width), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(4 * width, 8 * width, 3, 1, 1, bias=False), nn.BatchNorm2d(8 * width), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("width", "precision"), [(1, None), (6, None), (16, torch.bfloat16)])
+def test_conv4_loads_into_a_hand_written_network_and_learns_as_it_does(width, precision):
+    """In bf16, 16 wide, the last convolution is a matrix product: see the next test."""
+    ours, theirs = conv4(width), conv4_by_hand(width)
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    weights = torch.randn(8, 8 * width, generator=torch.Generator().manual_seed(1))
+    for encoder in (ours, theirs):
+        with torch.autocast("cpu", precision, enabled=precision is not None):
+            features = encoder(pictures(8).to(memory_format=torch.channels_last))
+        (features.float() * weights).sum().backward()
+        encoder.seen = features.float()
+    near = {"atol": 0, "rtol": 0} if precision is None else {"atol": 2e-2, "rtol": 5e-2}
+    torch.testing.assert_close(ours.seen, theirs.seen, **near)
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        scale = other.grad.abs().max()
+        torch.testing.assert_close(one.grad / scale, other.grad / scale, **near)
+    for one, other in zip(ours.buffers(), theirs.buffers(), strict=True):
+        torch.testing.assert_close(one, other, **near)
+
+
+@pytest.fixture
+def took_the_product(monkeypatch):
+    taken, apply = [], models._AsProduct.apply
+    monkeypatch.setattr(models._AsProduct, "apply", lambda x, w: taken.append(list(x.shape)) or apply(x, w))
+    return taken
+
+
+@pytest.mark.parametrize(
+    ("width", "size", "autocast", "gradient", "taken"),
+    [(16, 32, True, True, [[2, 64, 4, 4]]), (16, 32, False, True, []), (16, 32, True, False, []),
+     (8, 32, True, True, []), (16, 64, True, True, [])],
+)  # fmt: skip
+def test_a_convolution_is_a_product_where_that_is_quicker(width, size, autocast, gradient, taken, took_the_product):
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast), torch.set_grad_enabled(gradient):
+        conv4(width)(pictures(2, size, size))
+    assert took_the_product == taken
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 4), (3, 1, 1, 5), (1, 2, 3, 2)])
+def test_the_product_is_the_convolution_with_its_gradients(shape):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, dtype=torch.float64, generator=generator, requires_grad=True)
+    w = torch.randn(5, shape[1], 3, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    torch.testing.assert_close(models._AsProduct.apply(x, w), F.conv2d(x, w, padding=1))
+    assert torch.autograd.gradcheck(models._AsProduct.apply, (x, w))
+
+
+@pytest.mark.parametrize("encoder", [small, conv4])
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (8, 8), (1, 1), (33, 20), (64, 96)])
-def test_small_takes_any_picture_size(height, width):
-    features = small(4).eval()(pictures(2, height, width))
+def test_small_encoders_take_any_picture_size(encoder, height, width):
+    features = encoder(4).eval()(pictures(2, height, width))
     assert features.shape == (2, 32) and features.isfinite().all() and (features >= 0).all()
 
 
-def test_features_tell_pictures_apart_and_gradients_arrive_everywhere():
-    encoder = small(8)
+@pytest.mark.parametrize("encoder", [small, conv4])
+def test_features_tell_pictures_apart_and_gradients_arrive_everywhere(encoder):
+    encoder = encoder(8)
     features = encoder(pictures())
     assert (torch.pdist(features) > 1e-3).all()
     features.square().sum().backward()
@@ -74,7 +134,7 @@ def test_build_makes_what_its_function_makes_anew_each_time():
     assert build("small")[0].out_channels == 32
 
 
-NAMES = ", ".join(("small", "resnet18", "resnet34", "resnet50", "vgg11", "vgg16"))
+NAMES = ", ".join(("small", "conv4", "resnet18", "resnet34", "resnet50", "vgg11", "vgg16"))
 
 
 @pytest.mark.parametrize(
@@ -384,9 +444,11 @@ def test_imagenet_weights_do_not_fit_the_small_stem(monkeypatch):
 
 TAKE_NOTHING = {"evaluating", "vgg11", "vgg16", "load_weights"}  # or a module; for the last see above
 BAD = {
-    "small": [
-        ((width,), {}, f"width: expected an integer of at least 1, got {width!r}") for width in (0, -1, 2.0, "", True)
-    ],
+    **{
+        name: [((width,), {}, f"width: expected an integer of at least 1, got {width!r}")
+               for width in (0, -1, 2.0, "", True)]
+        for name in ("small", "conv4")
+    },
     **{
         name: [(("large",), {}, "stem: expected one of small, imagenet, got 'large'"), ((None,), {}, "got None")]
         for name in ("resnet18", "resnet34", "resnet50")
