@@ -5,6 +5,7 @@ import importlib
 import json
 import sys
 
+import fixed_budget
 import lesson01
 import lesson03
 import lesson06
@@ -336,3 +337,72 @@ def test_lesson_09_scatters_as_its_script_does():
     scope = {"torch": torch}
     exec(source, scope)
     assert torch.equal(scope["scatter"](digits, 7), lesson09.scatter(digits, 7))
+
+
+# --- accuracy in so many minutes ---------------------------------------------------------------------------
+
+
+def budget_row(arm, minutes, seed, test=0.5, disturbed=0.0):
+    return {"arm": arm, "minutes": f"{minutes:g}", "seed": seed, "encoder": "conv4 32", "pictures": 25600, "steps": 100,
+            "validation": "0.4000", "test": f"{test:.4f}", "disturbed": f"{disturbed:.4f}", "threads": 2}  # fmt: skip
+
+
+@pytest.fixture
+def budgets(monkeypatch, tmp_path):
+    """The command on small pictures, with arms that take no time."""
+    shown = datasets.load("shapes", n=40, image_size=16)
+    monkeypatch.setattr(fixed_budget.datasets, "load", lambda data, split: shown)
+    monkeypatch.setattr(fixed_budget, "HERE", tmp_path)
+    monkeypatch.setattr(fixed_budget, "RESULTS", tmp_path / "RESULTS.md")
+    monkeypatch.setattr(fixed_budget, "SEEDS", {2: (0, 1), 30: (0,)})
+    rows = tmp_path / "rows.csv"
+    monkeypatch.setattr(fixed_budget, "read", lambda path=rows, read=fixed_budget.read: read(path))
+    monkeypatch.setattr(fixed_budget, "add", lambda new, path=rows, add=fixed_budget.add: add(new, path))
+    monkeypatch.setattr(fixed_budget.measure, "peer", lambda name: True)
+    ran = []
+
+    def row(arm, minutes, seed, data):
+        ran.append((arm, minutes, seed))
+        return budget_row(arm, minutes, seed, {"ours": 0.7, "lightly": 0.5}[arm] + seed / 100, 0.5 * (len(ran) == 2))
+
+    monkeypatch.setattr(fixed_budget, "row", row)
+    return ran
+
+
+def test_rows_that_are_there_are_not_measured_again_and_disturbed_ones_are(budgets, tmp_path, capsys):
+    assert fixed_budget.main(["--rows", "2", "--threads", "1"]) == 0
+    assert budgets == [("ours", 2, 0), ("lightly", 2, 0)]
+    assert "the machine was busy" in capsys.readouterr().out
+    assert fixed_budget.main(["--most", "2", "--threads", "1"]) == 0
+    assert budgets[2:] == [("lightly", 2, 0), ("ours", 2, 1), ("lightly", 2, 1)]
+    assert fixed_budget.main(["--threads", "1"]) == fixed_budget.main(["--threads", "1"]) == 0
+    assert budgets[5:] == [("ours", 30, 0), ("lightly", 30, 0)]
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "2 min, conv4 32: ours, 0.03 million pictures seen | 0.705 (0.700 to 0.710, 2 seeds)" in text
+    assert "2 min: our worst seed above lightly's best by | 0.19 | ≥ 0 | yes" in text
+    assert "30 min: ours | 0.7 | ≥ 0.72 | no" in text and "| pixels | 0.775 |" in text
+    assert (tmp_path / "fixed_budget.png").read_bytes()[1:4] == b"PNG"
+
+
+@pytest.mark.parametrize("arm", ["ours", "lightly"])
+def test_both_arms_train_on_the_budgets_encoder(arm, monkeypatch):
+    if arm == "lightly":
+        pytest.importorskip("lightly")
+    monkeypatch.setattr(fixed_budget, "BATCH", 8)
+    monkeypatch.setattr(fixed_budget, "encoder_options", lambda minutes: {"model": "conv4", "width": 2})
+    shown = datasets.load("shapes", n=24, image_size=32)
+    found = fixed_budget.row(arm, 0.02, 3, {"train": shown, "val": shown, "test": shown})
+    assert found.keys() == set(fixed_budget.COLUMNS) and found["encoder"] == "conv4 2" and found["seed"] == 3
+    assert found["steps"] >= 1 and found["pictures"] == 8 * found["steps"]
+    assert 0 <= float(found["test"]) <= 1 and 0 <= float(found["disturbed"]) <= 1
+
+
+def test_the_file_of_rows_is_whole():
+    rows = fixed_budget.read()
+    keys = [(row["arm"], float(row["minutes"]), int(row["seed"])) for row in rows]
+    assert len(keys) == len(set(keys)) and {arm for arm, *_ in keys} <= set(fixed_budget.ARMS)
+    for row in rows:
+        options = fixed_budget.encoder_options(float(row["minutes"]))
+        assert row["encoder"] == f"{options['model']} {options['width']}" and row["threads"] == "2"
+        assert int(row["pictures"]) == fixed_budget.BATCH * int(row["steps"])
+        assert float(row["disturbed"]) <= fixed_budget.MOST_DISTURBED
