@@ -37,7 +37,7 @@ labs: venv  ## Make the learners' copies of the labs from their sources
 
 bench: venv  ## Measure against other libraries (installs them first)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	@for file in $(filter-out benchmarks/measure.py,$(wildcard benchmarks/*.py)); do \
+	@for file in $(filter-out benchmarks/measure.py benchmarks/fixed_budget.py,$(wildcard benchmarks/*.py)); do \
 	  echo "== $$file"; $(RUN) "$$file" || exit 1; done
 
 mutants: venv  ## Break the code in small ways: do tests notice? MODULE=moco for one

@@ -58,7 +58,8 @@ class MoCo(nn.Module):
 
     Batch-norm stays as the encoder has it; the head has none, as in MoCo v2. He et al. shuffle keys over GPUs so that
     query and key are not normalized beside the same pictures. On one device an undivided batch-norm makes that no
-    difference. To have the effect, divide it (`moco.split_batch_norm(encoder, splits)`) and override `keys` with
+    difference, and in a group batch-norm is over the joined batch (`distributed.SyncBatchNorm`), as on one device. To
+    have the effect, divide it (`moco.split_batch_norm(encoder, splits)`) and override `keys` with
     `moco.encode_shuffled(self.key_encoder, view)`.
 
     Args:

@@ -140,7 +140,8 @@ class _Conv2d(nn.Conv2d):
 class _AsProduct(torch.autograd.Function):
     """`conv2d(x, w, padding=1)` of 3x3, with channels last: patches [N H W, 9 C] times weights [9 C, O].
 
-    Gradients are what it is for: oneDNN's, in bf16 on small maps, take more than twice as long (`benchmarks/conv4.py`).
+    Gradients are what it is for: oneDNN's, in bf16 on small maps, take about twice as long (`benchmarks/peers.py
+    product`).
     """
 
     @staticmethod

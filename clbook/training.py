@@ -98,7 +98,7 @@ class TrainConfig:
         """The recipe for a data set, with `changes`. Views must leave alone what you want to learn (the way up of a
         digit) and change what you don't (the colour of a shape), so they go with the data."""
         _check_kind("data", data, str)
-        config = RECIPES.get(data, {}) | changes
+        config = RECIPES.get(data, PHOTOGRAPHS) | changes
         if config.get("model", "small") != "small" and "width" not in changes:
             config.pop("width", None)  # the recipe's is that of `small`
         return cls(data=data, **config)
@@ -147,6 +147,7 @@ METHODS = {
     "sup_con": lambda encoder, config: SupCon(encoder, temperature=config.temperature),
     "triplet": lambda encoder, config: Triplet(encoder, margin=config.margin, mining=config.mining),
 }  # fmt: skip
+PHOTOGRAPHS = {"model": "conv4", "temperature": 0.1}  # all other data, folders among them
 RECIPES = {
     "shapes": {"crop": 0.8, **_QUICK, **_STRONG_COLORS},
     "digits": {"crop": 0.7, "flip": 0.0, **_QUICK, **_STRONG_COLORS},

@@ -384,6 +384,19 @@ def test_rows_that_are_there_are_not_measured_again_and_disturbed_ones_are(budge
     assert (tmp_path / "fixed_budget.png").read_bytes()[1:4] == b"PNG"
 
 
+def test_another_recipe_is_tried_by_the_validation_split(budgets, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(fixed_budget, "TRIED", tmp_path / "tried.csv")
+    for model in ("small", "conv4"):
+        changes = [f"model={model}", "steps=2", "width=2", "temperature=0.25", "batch_size=8"]
+        assert fixed_budget.main(["--threads", "1", "--try", *changes]) == 0
+    rows = list(csv.DictReader((tmp_path / "tried.csv").read_text().splitlines()))
+    assert [row["changes"] for row in rows] == [
+        f"batch_size=8 model={model} steps=2 temperature=0.25 width=2" for model in ("small", "conv4")
+    ]
+    assert all(row["steps"] == "2" and 0 <= float(row["validation"]) <= 1 for row in rows)
+    assert not budgets  # no row of the table
+
+
 @pytest.mark.parametrize("arm", ["ours", "lightly"])
 def test_both_arms_train_on_the_budgets_encoder(arm, monkeypatch):
     if arm == "lightly":

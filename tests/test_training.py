@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from clbook import datasets, evaluation, methods, moco, models, training
 from clbook.methods import SimCLR
-from clbook.training import RECIPES, TrainConfig, fit, new_encoder
+from clbook.training import PHOTOGRAPHS, RECIPES, TrainConfig, fit, new_encoder
 
 TINY = {"image_size": 16, "width": 4, "batch_size": 8, "device": "cpu", "precision": "fp32"}
 
@@ -109,7 +109,7 @@ def test_every_option_has_a_line_of_help():
 @pytest.mark.parametrize("data", [*RECIPES, "folder:pictures"])
 def test_a_recipe_goes_with_its_data_and_changes_come_last(data):
     recipe, plain = asdict(TrainConfig.for_data(data)), asdict(TrainConfig())
-    assert recipe == plain | RECIPES.get(data, {}) | {"data": data}
+    assert recipe == plain | RECIPES.get(data, PHOTOGRAPHS) | {"data": data}
     assert TrainConfig.for_data(data, flip=0.123, batch_size=10).flip == 0.123
     assert TrainConfig.for_data(data, batch_size=10).batch_size == 10
 
