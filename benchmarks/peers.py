@@ -233,6 +233,7 @@ def step(tiny: bool) -> list[dict]:
     for p in precisions:
         contenders[f"ours, {p}"] = lambda p=p: fit(images, batch, steps, p)
         contenders[f"the encoder alone, {p}"] = encoder_alone(batch, steps, p)
+    contenders[f"ours with conv4, {best}"] = lambda: fit(images, batch, steps, best, "conv4")
     if peer("lightly.loss"):
         contenders["lightly, two workers"] = lightly_loop(images, batch)
     seconds = by_turns(contenders, rounds)
@@ -245,9 +246,9 @@ def step(tiny: bool) -> list[dict]:
                          0.92) for p in precisions]  # fmt: skip
 
 
-def fit(images: Tensor, batch: int, steps: int, precision: str) -> None:
-    config = training.TrainConfig(batch_size=batch, steps=steps, precision=precision, width=WIDTH, device="cpu",
-                                  temperature=TEMPERATURE)  # fmt: skip
+def fit(images: Tensor, batch: int, steps: int, precision: str, model: str = "small") -> None:
+    config = training.TrainConfig(batch_size=batch, steps=steps, precision=precision, model=model, width=WIDTH,
+                                  device="cpu", temperature=TEMPERATURE)  # fmt: skip
     training.fit(images, config)
 
 

@@ -43,8 +43,8 @@ def conv4(width: int = 32) -> nn.Sequential:
     """Four convolutions and two max-pools, for photographs of about 32 px: [N, 3, H, W] to [N, 8 * width].
 
     In the manner of VGG and of the Conv-4 of few-shot learning. Only the first convolution is strided, so the others
-    see maps twice as large as `small`'s: four times its work, in rather less than twice its time on a CPU. A plain
-    `nn.Sequential`, whose state dict loads into one of torch's own layers.
+    see maps twice as large as `small`'s: nearly four times its multiplications, which a CPU does the quicker for it
+    (`benchmarks/peers.py step`). A plain `nn.Sequential`, whose state dict loads into one of torch's own layers.
     """
     _check_widths(width=width)
     channels, layers = (3, width, 2 * width, 4 * width, 8 * width), []
