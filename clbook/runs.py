@@ -7,8 +7,11 @@ import json
 import math
 import os
 import signal
+import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -27,7 +30,7 @@ COLUMNS = ("step", "epoch", "seconds", "learning_rate", "loss", "knn")
 class RunFolder:
     """`config.json`, `metrics.csv`, `encoder.pt`, `curves.png`, `tsne.png`, `neighbours.png`, `summary.txt`,
     `environment.json` and `report.html`, the page with all of it, of one run; while it is not at its end
-    `checkpoint.pt` and the one before.
+    `checkpoint.pt` and the one before; where TensorBoard is installed, `tensorboard/`.
 
     Making it creates the folder and writes `config.json`: a place that can't be written to is found before training.
 
@@ -236,8 +239,13 @@ def _train(config, data: dict[str, ImageSet], run: RunFolder | None, state: dict
         run.save_encoder(encoder)
         return {} if bank.labels is None else {"knn": evaluation.knn_score(encoder, few_bank, few_watched)}
 
-    with _Keeper(run, config.checkpoint_minutes) as keeper:
-        fit = training.fit(bank.images, config, labels=bank.labels, monitor=monitor, on_row=run and run.add_metrics,
+    with _Keeper(run, config.checkpoint_minutes) as keeper, _tensorboard(run, state) as add_events:
+
+        def on_row(row: dict[str, float]) -> None:
+            run.add_metrics(row)
+            add_events(row)
+
+        fit = training.fit(bank.images, config, labels=bank.labels, monitor=monitor, on_row=on_row,
                            on_step=keeper.after_step, state=state, progress=progress)  # fmt: skip
     if run is None:
         return "", fit.interrupted
@@ -309,6 +317,38 @@ class _Keeper:
                 self.run.save_checkpoint(now)
             self.saved = time.monotonic()
         return stop
+
+
+@contextmanager
+def _tensorboard(run: RunFolder | None, state: dict | None) -> Iterator[Callable[[dict[str, float]], None]]:
+    """What adds a row of the history to `tensorboard/` of the run, as events; it is on disk when that returns. Where
+    TensorBoard isn't installed, or `run` is None, it does nothing."""
+    writer = _summary_writer() if run else None
+    if writer is None:
+        yield lambda row: None
+        return
+    # The rows after the checkpoint come again: TensorBoard is told to forget them.
+    again = state and state["log"]["history"][-1]["step"] + 1
+    with writer(run.path / "tensorboard", purge_step=again) as events:
+
+        def add(row: dict[str, float]) -> None:
+            for name in ("learning_rate", "loss", "knn"):
+                if name in row:
+                    events.add_scalar(name, row[name], row["step"])
+            events.flush()  # by itself it would wait for two minutes
+
+        yield add
+
+
+def _summary_writer() -> type | None:
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # only here: nothing but training needs it
+    except Exception as error:  # a broken installation can raise anything, and is no reason not to train
+        if not isinstance(error, ModuleNotFoundError) or error.name != "tensorboard":
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            print(f"clbook: no TensorBoard logs, for it can't be imported ({reason:.120})", file=sys.stderr)
+        return None
+    return SummaryWriter
 
 
 def _chance(config: TrainConfig) -> float | None:

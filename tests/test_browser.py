@@ -381,8 +381,9 @@ def test_a_report_opens_offline(page, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plots, "tsne", lambda features: features[:, :2].numpy())
         line, _ = runs.train(config, folder, progress=False)
-    asked = []
+    asked, said = [], []
     page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
     page.goto((folder / "report.html").as_uri())
     images = page.get_by_role("img")
     expect(images).to_have_count(3)
@@ -395,7 +396,7 @@ def test_a_report_opens_offline(page, tmp_path):
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     screenshot(page, tmp_path, "report")
     elsewhere = [url for url in asked if not url.startswith("data:")]
-    assert elsewhere == [(folder / "report.html").as_uri()] and page.problems == []
+    assert elsewhere == [(folder / "report.html").as_uri()] and said == page.problems == []
 
 
 # --- the embedding map: 10,000 pictures ---

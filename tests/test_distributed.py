@@ -1,7 +1,11 @@
 """Several processes against one. Each takes seconds to start, so there are two groups, of two and of four, that try
-everything and leave what came out in files. They meet in a file, and nothing listens beyond the loopback interface."""
+everything and leave what came out in files. They meet in a file, and nothing listens beyond the loopback interface;
+torchrun, which listens on all, runs in a network of its own, with no other."""
 
 import copy
+import dataclasses
+import importlib.util
+import json
 import math
 import os
 import re
@@ -22,6 +26,7 @@ from clbook.training import TrainConfig
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="gloo, loopback's name and SIGKILL as Linux has them")
 
+EVENTS = {"tensorboard"} if importlib.util.find_spec("tensorboard") else set()
 N = 8
 CASES = {
     "simclr": lambda encoder: methods.SimCLR(encoder, out_dim=8),
@@ -316,7 +321,7 @@ def test_a_run_has_one_writer_and_goes_on_to_the_same_end(ended):
     assert "it/s" in said[0] or "%" in said[0]
     assert "%" not in said[1] and "Traceback" not in said[1]  # no progress; of warnings gloo is the judge
     files = {"config.json", "metrics.csv", "encoder.pt", "curves.png", "tsne.png", "summary.txt", "neighbours.png",
-             "environment.json", "report.html"}  # fmt: skip
+             "environment.json", "report.html"} | EVENTS  # fmt: skip
     assert {path.name for path in (folder / "undisturbed").iterdir()} == files
     assert {path.name for path in (folder / "stopped").iterdir()} == files
     one, two = (torch.load(folder / name / "encoder.pt", weights_only=True) for name in ("undisturbed", "stopped"))
@@ -418,6 +423,91 @@ def test_a_group_that_makes_no_sense_is_refused(arguments, words):
 def test_a_wait_that_is_none_is_refused(minutes):
     with pytest.raises(ValueError, match="minutes: expected a number > 0"), distributed.group(minutes=minutes):
         pass
+
+
+# --- torchrun ----------------------------------------------------------------------------------------------------
+
+OWN_NETWORK = ["unshare", "--net", "--map-root-user", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+
+
+@pytest.fixture
+def torchrun(tmp_path):
+    """Starts `torchrun --nproc-per-node 2 -m -- clbook train` with more arguments, in a network that has the loopback
+    interface alone; what it prints goes to tmp_path/out and tmp_path/err."""
+    try:
+        subprocess.run([*OWN_NETWORK, "true"], check=True, capture_output=True, timeout=60)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"torchrun listens on all interfaces, and can't have a network of its own here ({error})")
+    processes = []
+
+    def start(*arguments):
+        command = [*OWN_NETWORK, sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "--",
+                   "clbook", "train", *arguments]  # fmt: skip
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+        with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
+            processes.append(subprocess.Popen(command, stdout=out, stderr=err, cwd=tmp_path, env=environment))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.terminate()  # and it ends its own; killed, it would leave them behind
+        process.wait(60)
+
+
+def without_chance(folder, steps):
+    """A run whose views are the pictures themselves: else each number of processes has random views of its own."""
+    draw(folder / "pictures")
+    config = dataclasses.replace(small_run(folder), method="simclr", steps=steps, crop=1.0, flip=0.0, jitter=0.0,
+                                 gray=0.0)  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
+    return config
+
+
+@pytest.mark.slow
+def test_torchrun_trains_to_what_one_process_does(torchrun, tmp_path):
+    from clbook import runs
+
+    config = without_chance(tmp_path, steps=4)
+    process = torchrun("--config", "config.json", "--run", "run")
+    code = process.wait(300)
+    out, err = (tmp_path / "out").read_text(), (tmp_path / "err").read_text()
+    assert (code, out.count("\n")) == (0, 1) and re.match(r"kNN .*, 4 steps, .*; in run\n", out), err
+    assert "Traceback" not in err
+    one = training.fit(runs.load_splits(config)["train"].images, config).encoder.state_dict()
+    two = torch.load(tmp_path / "run" / "encoder.pt", weights_only=True)
+    torch.testing.assert_close(two, dict(one), rtol=0, atol=1e-5)
+    first = training.new_encoder(config).state_dict()
+    assert all((two[name] - first[name]).abs().max() > 1e-3 for name in two if name.endswith("weight"))
+
+
+@pytest.mark.slow
+def test_torchrun_told_to_stop_leaves_a_checkpoint_and_goes_on(torchrun, tmp_path):
+    from clbook import runs
+
+    config, rows, arguments = without_chance(tmp_path, steps=100_000), [], ["--config", "config.json", "--run", "run"]
+    for stop in signal.SIGINT, signal.SIGTERM:
+        process = torchrun(*arguments)
+        wait_for_rows(process, tmp_path, len(rows) + 3)
+        interfaces = re.findall(r"(?m)^ *(\S+):", Path(f"/proc/{process.pid}/net/dev").read_text())
+        assert interfaces == ["lo"]
+        process.send_signal(stop)
+        assert process.wait(120) != 0
+        out, err = (tmp_path / "out").read_text(), (tmp_path / "err").read_text()
+        assert "stopped early, `clbook train --resume run` goes on" in out and out.count("\n") == 1, err
+        state = runs.RunFolder.reopen(tmp_path / "run").load_checkpoint(config)
+        before, rows = rows, runs.read_metrics(tmp_path / "run" / "metrics.csv")
+        kept = [row for row in before if row["step"] % 10 == 0]  # where it stopped a row was added
+        assert rows[: len(kept)] == kept and rows[-1]["step"] == state["log"]["count"]
+        arguments = ["--resume", "run"]
+    steps = [row["step"] for row in rows]
+    assert steps[:-1] == list(range(0, steps[-1], 10)) and len(steps) > len(before) + 1
+
+
+def wait_for_rows(process, folder, count):
+    path, deadline = folder / "run" / "metrics.csv", time.monotonic() + 120
+    while not path.exists() or path.read_text().count("\n") <= count:
+        assert process.poll() is None and time.monotonic() < deadline, (folder / "err").read_text()
+        time.sleep(0.05)
 
 
 if __name__ == "__main__":

@@ -3,16 +3,21 @@ import csv
 import dataclasses
 import errno
 import html
+import importlib.util
 import itertools
 import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
+import types
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -25,8 +30,9 @@ from clbook.datasets import ImageSet
 from clbook.runs import RunFolder
 from clbook.training import TrainConfig, new_encoder
 
+EVENTS = {"tensorboard"} if importlib.util.find_spec("tensorboard") else set()
 FILES = {"config.json", "metrics.csv", "encoder.pt", "curves.png", "tsne.png", "neighbours.png", "summary.txt",
-         "environment.json", "report.html"}  # fmt: skip
+         "environment.json", "report.html"} | EVENTS  # fmt: skip
 
 
 def draw(folder, names):
@@ -425,7 +431,7 @@ def test_a_full_disk_during_training_keeps_what_was_saved(pictures, tmp_path, mo
     monkeypatch.setattr(RunFolder, "save_encoder", save)
     with pytest.raises(OSError, match="No space left on device"):
         runs.train(tiny(pictures), tmp_path / "run", progress=False)
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "metrics.csv", "encoder.pt"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "metrics.csv", "encoder.pt"} | EVENTS
     assert torch.load(tmp_path / "run" / "encoder.pt", weights_only=True)["0.weight"].isfinite().all()
     assert [row["step"] for row in metrics(tmp_path / "run")] == ["0", "6", "10"]
 
@@ -575,11 +581,7 @@ def test_a_killed_run_goes_on_to_the_same_end(pictures, undisturbed, tmp_path):
     assert before >= 4
     assert not (tmp_path / "run" / "summary.txt").exists()
     runs.resume(tmp_path / "run", progress=False)
-    other = tmp_path / "other"
-    other.mkdir()
-    for path in undisturbed.iterdir():
-        (other / path.name).write_bytes(path.read_bytes())
-    assert_same_run(tmp_path / "run", other)
+    assert_same_run(tmp_path / "run", undisturbed)
 
 
 def checkpoint_count(folder, config):
@@ -683,3 +685,170 @@ def test_each_method_leaves_a_whole_run(method, pictures, tmp_path):
 def test_a_supervised_method_needs_labels(flat, tmp_path):
     with pytest.raises(ValueError, match="learns from labels, and these pictures have none"):
         runs.train(tiny(flat, method="sup_con"), tmp_path, progress=False)
+
+
+# --- TensorBoard ----------------------------------------------------------------------------------------------
+
+
+class Writer:
+    """Stands in for torch's SummaryWriter: what it was told, in order."""
+
+    made = ()
+
+    def __init__(self, folder, purge_step=None):
+        self.folder, self.purge_step, self.told = folder, purge_step, []
+        Writer.made = (*Writer.made, self)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.told.append("closed")
+
+    def add_scalar(self, name, value, step):
+        self.told.append((name, step, value))
+
+    def flush(self):
+        self.told.append("on disk")
+
+
+@pytest.fixture
+def writers(monkeypatch):
+    """The writers that were made; a run's end, which takes seconds, is left out."""
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
+    monkeypatch.setattr(runs, "_finish", lambda *_: "done")
+    monkeypatch.setattr(Writer, "made", ())
+    return lambda: Writer.made
+
+
+def events_of(rows):
+    """The metrics' rows as a writer should be told them, each on disk before training goes on."""
+    names = ("learning_rate", "loss", "knn")
+    rows = [[(name, row["step"], pytest.approx(row[name], rel=1e-5)) for name in names if name in row] for row in rows]
+    return [event for row in rows for event in [*row, "on disk"]]
+
+
+def test_a_runs_rows_are_tensorboards_events(pictures, tmp_path, writers):
+    runs.train(tiny(pictures, steps=25), tmp_path / "run", progress=False)
+    (writer,) = writers()
+    assert (writer.folder, writer.purge_step) == (tmp_path / "run" / "tensorboard", None)
+    rows = runs.read_metrics(tmp_path / "run" / "metrics.csv")
+    assert [row["step"] for row in rows] == [0, 10, 13, 20, 25]
+    assert writer.told == [*events_of(rows), "closed"]
+
+
+def test_events_after_the_checkpoint_give_way_when_a_run_goes_on(pictures, tmp_path, writers):
+    with pytest.MonkeyPatch.context() as patch:
+        stopping(patch, at=17)
+        _, interrupted = runs.train(tiny(pictures, steps=25), tmp_path / "run", progress=False)
+    assert interrupted and runs.read_metrics(tmp_path / "run" / "metrics.csv")[-1]["step"] == 17
+    runs.resume(tmp_path / "run", progress=False)
+    before, after = writers()
+    assert before.told[-3:] == [("loss", 17, before.told[-3][2]), "on disk", "closed"]
+    assert after.purge_step == 14  # of 17's row the run that goes on knows nothing, of 13's it does
+    kept = [event for event in before.told if isinstance(event, tuple) and event[1] < after.purge_step]
+    new = [event for event in after.told if isinstance(event, tuple)]
+    rows = runs.read_metrics(tmp_path / "run" / "metrics.csv")
+    assert kept + new == [event for event in events_of(rows) if isinstance(event, tuple)]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_no_event_is_lost_where_a_run_breaks_off(pictures, tmp_path, writers, monkeypatch, error):
+    def spoilt(folder, row):
+        if row["step"] == 13:
+            raise error
+
+    monkeypatch.setattr(RunFolder, "add_metrics", spoilt)
+    try:
+        _, interrupted = runs.train(tiny(pictures, steps=25), tmp_path / "run", progress=False)
+        assert interrupted  # by Ctrl-C; a full disk is an error
+    except OSError:
+        assert error is OSError
+    (writer,) = writers()
+    assert [event[1] for event in writer.told if event[0] == "loss"] == [10] and writer.told[-1] == "closed"
+
+
+def test_a_process_that_only_computes_writes_no_events(writers):
+    with runs._tensorboard(None, None) as add:
+        add({"step": 0, "loss": 1.0})
+    assert writers() == ()
+
+
+@pytest.fixture
+def unimported():
+    """TensorBoard is yet to be imported, and what comes in its place is gone afterwards."""
+    with mock.patch.dict(sys.modules):
+        for name in [name for name in sys.modules if re.match(r"(torch\.utils\.)?tensorboard(\.|$)", name)]:
+            del sys.modules[name]
+        yield
+
+
+def test_without_tensorboard_nothing_is_written_or_said(tmp_path, unimported, capsys):
+    sys.modules["tensorboard"] = None
+    with runs._tensorboard(RunFolder.reopen(tmp_path), None) as add:
+        add({"step": 0, "loss": 1.0})
+    assert list(tmp_path.iterdir()) == [] and capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [("raise TypeError('Descriptors cannot be created directly.\\nMore lines')", "Descriptors cannot be created"),
+     ("import protobuf_that_is_gone", "No module named"), ("raise AttributeError", "AttributeError"),
+     ("__version__ = '1.1'", "requires TensorBoard version 1.15")],
+)  # fmt: skip
+def test_a_broken_tensorboard_is_told_in_a_line_and_training_goes_on(
+    tmp_path, unimported, monkeypatch, capsys, code, words
+):
+    (tmp_path / "tensorboard.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with runs._tensorboard(RunFolder.reopen(tmp_path / "run"), None) as add:
+        add({"step": 0, "loss": 1.0})
+    said = capsys.readouterr().err
+    assert said.startswith("clbook: no TensorBoard logs, for it can't be imported (") and words in said
+    assert said.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(not EVENTS, reason="TensorBoard isn't installed (it needn't be)")
+def test_tensorboard_reads_what_a_run_wrote(pictures, tmp_path, monkeypatch):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setattr(runs, "_finish", lambda *_: "done")
+    with pytest.MonkeyPatch.context() as patch:
+        stopping(patch, at=17)
+        runs.train(tiny(pictures, steps=25), tmp_path / "run", progress=False)
+    runs.resume(tmp_path / "run", progress=False)
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    rows = runs.read_metrics(tmp_path / "run" / "metrics.csv")
+    for name in ("learning_rate", "loss", "knn"):
+        read = [(event.step, event.value) for event in events.Scalars(name)]
+        assert read == [(row["step"], pytest.approx(row[name], rel=1e-5)) for row in rows if name in row]
+    assert set(events.Tags()["scalars"]) == {"learning_rate", "loss", "knn"}
+
+
+# --- compiled -------------------------------------------------------------------------------------------------
+
+COMPILER = shutil.which(os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++"))  # torch's choice
+HEADERS = (Path(sysconfig.get_path("include")) / "Python.h").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (COMPILER and HEADERS), reason="torch.compile needs a C++ compiler and Python's headers")
+def test_a_compiled_run_learns_the_same_and_goes_on(pictures, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))  # what is found there isn't compiled
+    monkeypatch.setattr(runs, "_finish", lambda *_: "done")
+    runs.train(tiny(pictures), tmp_path / "plain", progress=False)
+    runs.train(tiny(pictures, compile=True), tmp_path / "compiled", progress=False)
+    assert list((tmp_path / "cache").rglob("*.so"))
+    with pytest.MonkeyPatch.context() as patch:
+        stopping(patch, at=8)
+        _, interrupted = runs.train(tiny(pictures, compile=True), tmp_path / "stopped", progress=False)
+    assert interrupted
+    runs.resume(tmp_path / "stopped", progress=False)
+    plain, compiled, stopped = (torch.load(tmp_path / name / "encoder.pt", weights_only=True)
+                                for name in ("plain", "compiled", "stopped"))  # fmt: skip
+    assert list(compiled) == list(new_encoder(tiny(pictures)).state_dict())  # no prefix: plain names
+    torch.testing.assert_close(compiled, plain, rtol=0, atol=1e-4)
+    assert all(torch.equal(stopped[name], value) for name, value in compiled.items())
+    rows = [runs.read_metrics(tmp_path / name / "metrics.csv") for name in ("plain", "compiled")]
+    losses = [[row["loss"] for row in some if "loss" in row] for some in rows]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4) and len(losses[0]) == 3

@@ -982,3 +982,56 @@ def test_no_step_waits_for_the_device(method, images):
     fit(images, config, labels=torch.arange(20) % 3, on_step=on_step)
     assert len(watch.found) > 50  # those left out: it does watch
     assert not [told for told in watch.found if 'type == "cpu"' not in told[1] and "scaler.step(" not in told[1]]
+
+
+# --- half precision, on a CPU -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
+def test_half_precision_is_that_of_the_encoder_on_channels_last_pictures(images, precision, dtype):
+    class Watched(SimCLR):
+        def loss(self, views):
+            loss = super().loss(views)
+            seen["loss"] = loss.dtype
+            return loss
+
+    def look(conv, given, made):
+        seen["pictures"] = given[0].is_contiguous(memory_format=torch.channels_last)
+        seen["weights"] = conv.weight.is_contiguous(memory_format=torch.channels_last)
+        seen["made"] = made.dtype, made.is_contiguous(memory_format=torch.channels_last)
+
+    seen, method = {}, Watched(models.build("small", width=4))
+    method.encoder[0].register_forward_hook(look)
+    run = fit(images, tiny(precision=precision, steps=3), method=method)
+    assert seen == {"pictures": True, "weights": True, "made": (dtype, True), "loss": torch.float32}
+    assert {p.dtype for p in run.method.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_learns_nearly_what_full_precision_does(images, precision):
+    full, half = (
+        fit(images, tiny(steps=10, evaluations=0, precision=p)).history[-1]["loss"] for p in ("fp32", precision)
+    )
+    assert half != full and half == pytest.approx(full, abs=0.02)
+
+
+def test_fp16_leaves_out_a_step_whose_gradient_overflows(images):
+    """One is made infinite, the first few are by themselves: the weights stay, the scale is halved, the run goes on."""
+    finite, scales, kept = [], [65536.0], []
+
+    def spoil(grad):
+        grad = grad * math.inf if len(finite) == 7 else grad
+        finite.append(grad.isfinite().all().item())
+        return grad
+
+    def keep(state):
+        scales.append(state()["scaler"]["scale"])
+        kept.append({name: p.detach().clone() for name, p in method.named_parameters()})
+
+    torch.manual_seed(0)
+    method = SimCLR(models.build("small", width=4))
+    method.encoder[0].weight.register_hook(spoil)
+    fit(images, tiny(precision="fp16", steps=11), method=method, on_step=keep)
+    assert finite[5:] == [True, True, False, True, True, True]
+    assert [after / before for before, after in itertools.pairwise(scales)] == [1 if f else 0.5 for f in finite[:-1]]
+    assert [not equal(*pair) for pair in itertools.pairwise(kept)] == finite[1:-1]
