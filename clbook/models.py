@@ -211,7 +211,7 @@ def load_weights(encoder: nn.Module, source: str, name: str) -> None:
     try:
         encoder.load_state_dict(state)
     except RuntimeError as error:
-        wrong = str(error).splitlines()[-1].strip()
+        wrong = str(error).splitlines()[1].strip("\t .")  # the first of what doesn't fit
         raise ValueError(f"init: expected in {source!r} the weights of such a {name}, got others ({wrong:.160}); give "
                          "the model, width and stem that it has") from error  # fmt: skip
 
