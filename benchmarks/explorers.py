@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from clbook.explorers import (
+    budget,
     circle,
     margin,
     perplexity,
@@ -39,6 +40,7 @@ EXPLORERS = {  # every explorer joins here, with the heaviest input it is meant 
     "temperature": temperature,
     "temperature, a batch of 65,536": lambda: temperature(BATCH),
     "vectors": vectors,
+    "budget": budget,
     "circle": circle,
     "tolerance": tolerance,
     "views, 64 pixels a side": lambda: views(torch.rand(5, 3, 64, 64, generator=torch.Generator().manual_seed(0))),

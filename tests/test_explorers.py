@@ -24,6 +24,7 @@ from clbook import plots
 from clbook.explorers import (
     Explorer,
     base,
+    budget,
     circle,
     margin,
     new_figure,
@@ -57,6 +58,7 @@ EXPLORERS = {  # every explorer joins here, in each of its shapes
     "temperature, a batch of 512": lambda: temperature(BATCH),
     "temperature, one negative": lambda: temperature([0.2, 0.3], tau=0.07),
     "vectors": vectors,
+    "budget": budget,
     "circle": circle,
     "tolerance": tolerance,
     "views": views,

@@ -44,6 +44,7 @@ from clbook.checks.moco import (
     check_momentum_update,
 )
 from clbook.checks.queue_losses import check_hard_negative_loss, check_info_nce_with_queue, check_symmetric_loss
+from clbook.checks.scaling import check_chunked_log_sum_exp, check_gather_backward, check_run_steps
 from clbook.checks.similarity import (
     check_angle,
     check_cosine_from_distance,
@@ -88,6 +89,7 @@ __all__ = [
     "check_brightness_contrast",
     "check_centre_shuffled",
     "check_chosen_figures",
+    "check_chunked_log_sum_exp",
     "check_confusion_matrix",
     "check_conv_output_size",
     "check_cosine_from_distance",
@@ -100,6 +102,7 @@ __all__ = [
     "check_false_negative_count",
     "check_false_negatives",
     "check_flip",
+    "check_gather_backward",
     "check_grayscale",
     "check_group_split",
     "check_hard_negative_loss",
@@ -130,6 +133,7 @@ __all__ = [
     "check_receptive_field",
     "check_recolour",
     "check_residual",
+    "check_run_steps",
     "check_semi_hard_mask",
     "check_soft_batch_hard",
     "check_solarize",

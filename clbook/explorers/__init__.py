@@ -11,6 +11,7 @@ One file an explorer, each with one public function of the file's name; `base` h
 """
 
 from clbook.explorers.base import Explorer, new_figure
+from clbook.explorers.budget import budget
 from clbook.explorers.circle import circle
 from clbook.explorers.embedding_map import embedding_map
 from clbook.explorers.margin import margin
@@ -26,6 +27,7 @@ from clbook.explorers.votes import votes
 
 __all__ = [
     "Explorer",
+    "budget",
     "circle",
     "embedding_map",
     "margin",

@@ -12,6 +12,7 @@ from answers import (
     evaluation,
     moco,
     queue_losses,
+    scaling,
     similarity,
     training,
     triplet,
@@ -27,6 +28,7 @@ CATALOGUE = (
     | evaluation.CATALOGUE
     | moco.CATALOGUE
     | queue_losses.CATALOGUE
+    | scaling.CATALOGUE
     | similarity.CATALOGUE
     | training.CATALOGUE
     | triplet.CATALOGUE
