@@ -1,6 +1,6 @@
 """Ours beside other libraries, on the same work in one run; writes benchmarks/RESULTS.md.
 
-    python benchmarks/peers.py [views] [nt_xent] [large] [step] [product] [knn] [--threads 2] [--skip-large] [--tiny]
+    python benchmarks/peers.py [views] [nt_xent] [large] [step] [knn] [--threads 2] [--skip-large] [--tiny]
 
 Contenders take turns (A B C, A B C, ...), figures are medians over the rounds with the extremes beside them, a ratio
 is the median of the rounds' ratios. Peers run in the fast form that their documentation shows. Only the sections that
@@ -301,22 +301,6 @@ def lightly_loop(images: Tensor, batch: int):
     return run
 
 
-def product(tiny: bool) -> list[dict]:
-    """conv4's last convolution, 128 to 256 channels on maps of 4 x 4, 512 pictures, bf16: forward and backward."""
-    size, c_in, c_out = (2, 64, 8) if tiny else (512, 128, 256)
-    x, w, gradient = (torch.randn(*shape).bfloat16().to(memory_format=torch.channels_last)
-                      for shape in ((size, c_in, 4, 4), (c_out, c_in, 3, 3), (size, c_out, 4, 4)))  # fmt: skip
-    x.requires_grad_(), w.requires_grad_()
-    contenders = {
-        "as a matrix product": lambda: models._AsProduct.apply(x, w).backward(gradient),
-        "torch's conv2d": lambda: F.conv2d(x, w, padding=1).backward(gradient),
-    }
-    seconds = by_turns(contenders, 1 if tiny else 20)
-    rows = [time_row(name, taken) for name, taken in seconds.items()]
-    ours, plain = contenders
-    return [*rows, claim("the product beside conv2d", ratio(seconds, plain, ours), 1.5)]
-
-
 # --- neighbours -----------------------------------------------------------------------------------------
 
 K = 20
@@ -387,7 +371,7 @@ def child_knn(name: str, n: int, m: int) -> dict:
 
 # --- the command ----------------------------------------------------------------------------------------
 
-SECTIONS = {"views": views, "nt_xent": nt_xent_rows, "large": large, "step": step, "product": product, "knn": knn}
+SECTIONS = {"views": views, "nt_xent": nt_xent_rows, "large": large, "step": step, "knn": knn}
 
 
 def pin(threads: int) -> None:

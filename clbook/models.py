@@ -18,8 +18,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 
 def small(width: int = 32) -> nn.Sequential:
@@ -43,13 +41,13 @@ def conv4(width: int = 32) -> nn.Sequential:
     """Four convolutions and two max-pools, for photographs of about 32 px: [N, 3, H, W] to [N, 8 * width].
 
     In the manner of VGG and of the Conv-4 of few-shot learning. Only the first convolution is strided, so the others
-    see maps twice as large as `small`'s: nearly four times its multiplications, which a CPU does the quicker for it
-    (`benchmarks/peers.py step`). A plain `nn.Sequential`, whose state dict loads into one of torch's own layers.
+    see maps twice as large as `small`'s: nearly four times its multiplications, in about twice its time on a CPU
+    (`benchmarks/peers.py step`). A plain `nn.Sequential` of torch's own layers.
     """
     _check_widths(width=width)
     channels, layers = (3, width, 2 * width, 4 * width, 8 * width), []
     for c_in, c_out in itertools.pairwise(channels):
-        layers.append(_Conv2d(c_in, c_out, 3, stride=2 if c_in == 3 else 1, padding=1, bias=False))
+        layers.append(nn.Conv2d(c_in, c_out, 3, stride=2 if c_in == 3 else 1, padding=1, bias=False))
         layers += [nn.BatchNorm2d(c_out), nn.ReLU()]
         layers += [nn.MaxPool2d(2, ceil_mode=True)] * (c_out in channels[2:4])
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -125,47 +123,6 @@ class _Vgg(nn.Sequential):
             raise ValueError(f"images: expected at least 32 x 32 pixels for VGG's five halvings, got "
                              f"{list(images.shape)}; scale them up, or take small or a resnet")  # fmt: skip
         return super().forward(images)
-
-
-class _Conv2d(nn.Conv2d):
-    """A 3x3 convolution that trains quicker in bf16 on a CPU where its maps are small, as one matrix product."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        slow = x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()
-        if slow and x.shape[-1] * x.shape[-2] <= 16 and x.shape[1] >= 64 and not torch.compiler.is_compiling():
-            return _AsProduct.apply(x.bfloat16(), self.weight.bfloat16())
-        return super().forward(x)
-
-
-class _AsProduct(torch.autograd.Function):
-    """`conv2d(x, w, padding=1)` of 3x3, with channels last: patches [N H W, 9 C] times weights [9 C, O].
-
-    Gradients are what it is for: oneDNN's, in bf16 on small maps, take about twice as long (`benchmarks/peers.py
-    product`).
-    """
-
-    @staticmethod
-    def forward(ctx, x, w):
-        c, height, width = x.shape[1:]
-        around = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
-        patches = torch.cat([around[:, i : i + height, j : j + width] for i in range(3) for j in range(3)], 3)
-        kernel = w.permute(0, 2, 3, 1).reshape(len(w), 9 * c)  # [O, 9 C]
-        ctx.save_for_backward(patches, kernel)
-        return F.linear(patches, kernel).permute(0, 3, 1, 2)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient):
-        patches, kernel = ctx.saved_tensors
-        n, height, width, c = *patches.shape[:3], patches.shape[3] // 9
-        rows = gradient.permute(0, 2, 3, 1).reshape(n * height * width, -1)  # [N H W, O]
-        of_w = (rows.T @ patches.reshape(len(rows), -1)).reshape(-1, 3, 3, c).permute(0, 3, 1, 2)
-        of_patches = (rows @ kernel).reshape(n, height, width, 3, 3, c)
-        around = of_patches.new_zeros(n, height + 2, width + 2, c, dtype=torch.promote_types(rows.dtype, torch.float32))
-        for i in range(3):
-            for j in range(3):
-                around[:, i : i + height, j : j + width] += of_patches[:, :, :, i, j]
-        return around[:, 1:-1, 1:-1].to(rows.dtype).permute(0, 3, 1, 2), of_w
 
 
 STEMS = ("small", "imagenet")
