@@ -47,6 +47,17 @@ class NegativeQueue(clbook.moco.NegativeQueue):
 
 clbook.moco.NegativeQueue = NegativeQueue
 """
+GATHER = """
+import torch, clbook.distributed
+
+right = clbook.distributed.gather
+
+def gather(tensor):
+    several, gathered = torch.distributed.is_initialized(), right(tensor)
+    return gathered
+
+clbook.distributed.gather = gather
+"""
 SWAPS = {  # what goes wrong: (lesson, the cell that must turn red, clbook's replacement, the edit: old, new)
     "the partner in the wrong row": ("00", "train-claim", NT_XENT, "roll(len(view1))", "roll(len(view1) + 1)"),
     "no temperature": ("03", "nt-xent-equal", NT_XENT, " / temperature", ""),
@@ -57,6 +68,8 @@ SWAPS = {  # what goes wrong: (lesson, the cell that must turn red, clbook's rep
     "the triplet's sign turned": ("04", "triplet-equal", TRIPLET, "near - far", "far - near"),
     "keys dropped at the wrap": ("07", "queue-equal", QUEUE, "room = len(keys)",
                                  "room = len(self.keys) - int(self.pointer)"),
+    "no gradient between processes": ("10", "two-claim", GATHER, "return gathered",
+                                      "return gathered.detach() if several else gathered"),
 }  # fmt: skip
 
 
