@@ -164,26 +164,36 @@ def load_weights(encoder: nn.Module, source: str, name: str) -> None:
         ValueError: no such file, or weights of another encoder.
         ConnectionError: torchvision's weights can't be downloaded.
     """
-    state = _imagenet_weights(name) if source == "torchvision" else _read_weights(Path(source) / "encoder.pt")
-    try:
-        encoder.load_state_dict(state)
-    except RuntimeError as error:
-        wrong = str(error).splitlines()[1].strip("\t .")  # the first of what doesn't fit
-        raise ValueError(f"init: expected in {source!r} the weights of such a {name}, got others ({wrong:.160}); give "
-                         "the model, width and stem that it has") from error  # fmt: skip
+    if source == "torchvision":
+        _take(encoder, _imagenet_weights(name), source, name)
+    else:
+        read_weights(encoder, Path(source) / "encoder.pt", name)
 
 
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+def read_weights(encoder: nn.Module, path: str | Path, name: str) -> None:
+    """Give an encoder, as `build(name)` makes it, the weights in a run's `encoder.pt`.
+
+    Raises:
+        ValueError: no such file, one that can't be read, or weights of another encoder.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise ValueError(f"init: expected torchvision or the folder of a run, got one without {str(path)!r}") from error
     except Exception as error:  # a file that is cut off or of something else can raise anything
-        what = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"init: expected weights in {str(path)!r}, got what can't be read ({what:.160})") from error
-    if not isinstance(state, dict):
-        raise ValueError(f"init: expected a state dict in {str(path)!r}, got a {type(state).__name__}")
-    return state
+        raise _no_weights(path, name, error) from error
+    _take(encoder, state, path, name)
+
+
+def _take(encoder: nn.Module, state: dict[str, torch.Tensor], source: str | Path, name: str) -> None:
+    try:
+        encoder.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:  # other weights, no weights at all
+        raise _no_weights(source, name, error) from error
+
+
+def _no_weights(source: str | Path, name: str, error: Exception) -> ValueError:
+    what = " ".join(str(error).split()) or type(error).__name__
+    return ValueError(f"encoder: expected in {str(source)!r} the weights of the {name} that is asked for, got "
+                      f"{what:.200}; give the folder of a run with that model, width and stem")  # fmt: skip
 
 
 def _imagenet_weights(name: str) -> dict[str, torch.Tensor]:

@@ -212,12 +212,7 @@ def load_encoder(path: str | Path) -> tuple[TrainConfig, nn.Module]:
     path = Path(path)
     config = read_config(path / "config.json")
     encoder = models.build(config.model, **config.options())
-    try:
-        encoder.load_state_dict(torch.load(path / "encoder.pt", map_location="cpu", weights_only=True))
-    except Exception as error:  # a file that is cut off or of something else can raise anything
-        what = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"encoder: expected in {str(path / 'encoder.pt')!r} the weights of the {config.model} that "
-                         f"config.json names, got {what}; give the folder of a run") from error  # fmt: skip
+    models.read_weights(encoder, path / "encoder.pt", config.model)
     return config, encoder.eval()
 
 

@@ -375,14 +375,14 @@ def test_a_broken_download_says_so(reason, monkeypatch):
 
 def test_weights_that_would_run_code_are_not_read(tmp_path):
     torch.save({"0.weight": print}, tmp_path / "encoder.pt")
-    with pytest.raises(ValueError, match="got what can't be read"):
+    with pytest.raises(ValueError, match="Weights only load failed"):
         load_weights(small(4), str(tmp_path), "small")
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "got one without"), (b"nonsense", "can't be read"), ({"a": torch.ones(1)}, "weights of such a small"),
-     ([1], "expected a state dict"), (small(5).state_dict(), "give the model, width and stem that it has")],
+    [(None, "No such file"), (b"nonsense", "Weights only load failed"), ({"a": torch.ones(1)}, "Missing key"),
+     ([1], "dict-like"), (small(5).state_dict(), "size mismatch.*; give the folder of a run with that model, width")],
 )  # fmt: skip
 def test_files_that_hold_no_weights_of_it_say_so(content, words, tmp_path):
     if isinstance(content, bytes):
@@ -400,13 +400,13 @@ def test_torchvision_has_no_weights_of_small():
 
 def test_imagenet_weights_do_not_fit_the_small_stem(monkeypatch):
     Download(monkeypatch)
-    with pytest.raises(ValueError, match=r"conv1.weight.*give the model, width and stem"):
+    with pytest.raises(ValueError, match=r"conv1.weight.*give the folder of a run with that model, width and stem"):
         load_weights(build("resnet18"), "torchvision", "resnet18")
 
 
 # --- bad input ---
 
-TAKE_NOTHING = {"evaluating", "vgg11", "vgg16", "load_weights"}  # or a module; for the last see above
+TAKE_NOTHING = {"evaluating", "vgg11", "vgg16", "load_weights", "read_weights"}  # or a module; for the last see above
 BAD = {
     **{
         name: [((width,), {}, f"width: expected an integer of at least 1, got {width!r}")
