@@ -198,6 +198,8 @@ def work(folder, rank, size):
             with pytest.raises(ValueError, match=r"batch_size: expected a multiple of 2, .* got 7"):
                 training.check(torch.rand(24, 3, 16, 16), TrainConfig(batch_size=7))
         distributed.any_rank(False)  # rank 0 had more to do: the next group waits for seconds only
+        found["threads"] = [gloo_threads()]
+    found["threads"].append(gloo_threads())
     if size == 2:
         with distributed.group(rank, size, folder / "meet for silence", minutes=10 / 60):
             found["silence"] = silence(folder)
@@ -205,6 +207,11 @@ def work(folder, rank, size):
         with distributed.group(rank, size, folder / "meet for death", minutes=5):
             found["death"] = death()
     torch.save(found, folder / f"{rank}.pt")
+
+
+def gloo_threads():
+    """Where the system tells."""
+    return [name for path in Path("/proc/self/task").glob("*/comm") if "gloo" in (name := path.read_text())]
 
 
 def draw(folder):
@@ -287,6 +294,14 @@ def test_the_mean_of_distributed_data_parallel_gives_the_same_gradient(ended):
     for found in ended[2][3]:
         torch.testing.assert_close(found["ddp"][0], loss, rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(found["ddp"][1], gradients, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs a system that tells a process's threads")
+@pytest.mark.parametrize("size", [2, 4])
+def test_no_thread_outlives_its_group(ended, size):
+    for found in ended[size][3]:
+        within, after = found["threads"]
+        assert len(within) >= 3 and after == []
 
 
 def test_ranks_see_what_no_rank_sees_alone():
