@@ -30,7 +30,8 @@ COLUMNS = ("step", "epoch", "seconds", "learning_rate", "loss", "knn")
 class RunFolder:
     """`config.json`, `metrics.csv`, `encoder.pt`, `curves.png`, `tsne.png`, `neighbours.png`, `summary.txt`,
     `environment.json` and `report.html`, the page with all of it, of one run; while it is not at its end
-    `checkpoint.pt` and the one before; where TensorBoard is installed, `tensorboard/`.
+    `checkpoint.pt` and the one before; where TensorBoard is installed, `tensorboard/`. A run that diverged leaves
+    `diverged.txt` in place of what is made at the end.
 
     Making it creates the folder and writes `config.json`: a place that can't be written to is found before training.
 
@@ -138,7 +139,8 @@ def train(config: TrainConfig, path: str | Path | None = None, *, progress: bool
 
     Raises:
         ValueError: data, configuration or folder of the wrong kind; all of it found before training.
-        FloatingPointError: training diverged; the encoder of the last measurement is in the folder.
+        FloatingPointError: training diverged; the message stands in `diverged.txt` too, and the encoder of the last
+            measurement is in the folder.
         ConnectionError: another process of the group is gone; the last checkpoint is in the folder.
     """
     data = load_splits(config)
@@ -240,17 +242,24 @@ def _train(config, data: dict[str, ImageSet], run: RunFolder | None, state: dict
             run.add_metrics(row)
             add_events(row)
 
-        fit = training.fit(bank.images, config, labels=bank.labels, monitor=monitor, on_row=on_row,
-                           on_step=keeper.after_step, state=state, progress=progress)  # fmt: skip
+        try:
+            fit = training.fit(bank.images, config, labels=bank.labels, monitor=monitor, on_row=on_row,
+                               on_step=keeper.after_step, state=state, progress=progress)  # fmt: skip
+        except FloatingPointError as error:
+            if run:
+                run.write("diverged.txt", f"{error}\n".encode())
+            raise
     if run is None:
         return "", fit.interrupted
     run.save_encoder(fit.encoder)
     if not fit.interrupted:
         run.drop_checkpoints()
-    return _finish(run, fit, bank, test), fit.interrupted
+    # The curve begins with the encoder as it was before training.
+    baselines = {} if bank.labels is None else {"pixels": evaluation.knn_score(None, few_bank, few_watched)}
+    return _finish(run, fit, bank, test, baselines), fit.interrupted
 
 
-def _finish(run: RunFolder, fit: Fit, bank: ImageSet, test: ImageSet) -> str:
+def _finish(run: RunFolder, fit: Fit, bank: ImageSet, test: ImageSet, baselines: dict[str, float]) -> str:
     """Look at the test split, which is done here alone, and write what is found; the summary's line."""
     scores = {name: evaluation.knn_score(encoder, bank, test) for name, encoder in
               (("trained", fit.encoder), ("pixels", None), ("random encoder", training.new_encoder(fit.config)))
@@ -259,7 +268,6 @@ def _finish(run: RunFolder, fit: Fit, bank: ImageSet, test: ImageSet) -> str:
     run.write("summary.txt", line.encode() + b"\n")
     about = reports.environment(fit.config)
     run.write("environment.json", json.dumps(about, indent=2).encode() + b"\n")
-    baselines = {name: score for name, score in scores.items() if name != "trained"}
     pictures = {
         "curves": plots.curves(fit.history, baselines=baselines, chance=_chance(fit.config)),
         "tsne": _map(fit.encoder, test),
@@ -275,7 +283,7 @@ def _finish(run: RunFolder, fit: Fit, bank: ImageSet, test: ImageSet) -> str:
 
 
 _WORDS = {  # of each picture in the report: its title, and what is below it
-    "curves": ("Curves", "kNN is on the validation split, its baselines on the test split."),
+    "curves": ("Curves", "kNN is on some pictures of the validation split, that of pixels too."),
     "tsne": ("t-SNE", "Test pictures. Near neighbours mean something; distances and sizes of clusters don't."),
     "neighbours": ("Nearest neighbours", "Test pictures at the left, the nearest of the training pictures beside."),
 }

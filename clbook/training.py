@@ -28,7 +28,8 @@ class TrainConfig:
 
     data: str = _option("shapes", "shapes, digits, folder:PATH, or a download: cifar10, cifar100, stl10, ...")
     n: int | None = _option(None, "pictures to train on; all unless told")
-    image_size: int = _option(32, "side of a view in pixels")
+    image_size: int = _option(32, "side of a picture in pixels")
+    view_size: int | None = _option(None, "side of a view in pixels; image_size unless told, smaller is faster")
     model: str = _option("small", f"encoder: {', '.join(models.ENCODERS)}")
     width: int | None = _option(
         None, "channels of the first layer of small or conv4, 32 unless told; h has 8 times as many"
@@ -75,8 +76,8 @@ class TrainConfig:
         if sum(limit is not None for limit in (self.steps, self.epochs, self.minutes)) > 1:
             raise ValueError(f"expected one of steps, epochs and minutes, got steps={self.steps}, "
                              f"epochs={self.epochs}, minutes={self.minutes}")  # fmt: skip
-        for name in ("n", "temperature", "learning_rate", "steps", "epochs", "minutes", "image_size", "width",
-                     "queue_size", "checkpoint_minutes", "knn_every"):  # fmt: skip
+        for name in ("n", "temperature", "learning_rate", "steps", "epochs", "minutes", "image_size",
+                     "view_size", "width", "queue_size", "checkpoint_minutes", "knn_every"):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not (value > 0 and (name != "temperature" or value < math.inf)):
                 raise ValueError(f"{name}: expected a number > 0, got {value}")
@@ -98,10 +99,13 @@ class TrainConfig:
         """The recipe for a data set, with `changes`. Views must leave alone what you want to learn (the way up of a
         digit) and change what you don't (the colour of a shape), so they go with the data."""
         _check_kind("data", data, str)
-        config = RECIPES.get(data, PHOTOGRAPHS) | changes
-        if config.get("model", "small") != "small" and "width" not in changes:
-            config.pop("width", None)  # the recipe's is that of `small`
-        return cls(data=data, **config)
+        recipe = dict(RECIPES.get(data, PHOTOGRAPHS))
+        other_model = changes.get("model", own := recipe.get("model", cls.model)) != own
+        if other_model:
+            recipe.pop("width", None)
+        if other_model or changes.get("image_size", cls.image_size) != cls.image_size:
+            recipe.pop("view_size", None)  # found for its own encoder and for pictures of 32 px
+        return cls(data=data, **recipe | changes)
 
     @classmethod
     def preset(cls, name: str, **changes) -> "TrainConfig":
@@ -129,7 +133,8 @@ class TrainConfig:
 
     def views(self) -> TwoViews:
         """The random views that the configuration asks for."""
-        return TwoViews(self.image_size, (self.crop, 1.0), self.flip, self.rotation, self.brightness, self.contrast,
+        size = self.view_size or self.image_size
+        return TwoViews(size, (self.crop, 1.0), self.flip, self.rotation, self.brightness, self.contrast,
                         self.saturation, self.hue, self.jitter, self.gray)  # fmt: skip
 
 
@@ -147,7 +152,7 @@ METHODS = {
     "sup_con": lambda encoder, config: SupCon(encoder, temperature=config.temperature),
     "triplet": lambda encoder, config: Triplet(encoder, margin=config.margin, mining=config.mining),
 }  # fmt: skip
-PHOTOGRAPHS = {"model": "conv4", "temperature": 0.1}  # all other data, folders among them
+PHOTOGRAPHS = {"model": "conv4", "temperature": 0.1, "view_size": 24}  # all other data, folders among them
 RECIPES = {
     "shapes": {"crop": 0.8, **_QUICK, **_STRONG_COLORS},
     "digits": {"crop": 0.7, "flip": 0.0, **_QUICK, **_STRONG_COLORS},
@@ -322,7 +327,8 @@ def check(images: Tensor, config: TrainConfig) -> None:
     _check_images(images, config)
     find_precision(config.precision, find_device(config.device))
     encoder = _new_method(config).encoder  # finds out whether `init` can be read
-    models.feature_dim(encoder, config.image_size)  # a VGG can't take small pictures
+    for size in {config.image_size, config.view_size or config.image_size}:
+        models.feature_dim(encoder, size)  # a VGG can't take small pictures
 
 
 def _check_images(images: Tensor, config: TrainConfig) -> None:

@@ -476,8 +476,8 @@ EVALUATION = {
 
 TINY = training.TrainConfig(n=4, image_size=8, width=2, batch_size=2, steps=1, evaluations=1, device="cpu",
                             precision="fp32")  # fmt: skip
-POSITIVE = ("temperature", "learning_rate", "steps", "epochs", "minutes", "n", "image_size", "width", "queue_size",
-            "checkpoint_minutes")  # fmt: skip
+POSITIVE = ("temperature", "learning_rate", "steps", "epochs", "minutes", "n", "image_size", "view_size", "width",
+            "queue_size", "checkpoint_minutes")  # fmt: skip
 RUN = [
     *changed("images", TypeError, *NOT_A_TENSOR, lambda x: x.int(), lambda x: x > 0),
     *changed("images", ValueError, lambda x: x[0], lambda x: x[:, :1], lambda x: x[:0], lambda x: x[:1]),

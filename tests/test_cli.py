@@ -110,8 +110,9 @@ def test_what_cannot_be_parsed_ends_in_2(arguments, words, capsys):
 
 # --- options ----------------------------------------------------------------------------------------------
 
-VALUES = {"data": "digits", "n": 77, "image_size": 24, "model": "small", "width": 9, "temperature": 0.3,
-          "batch_size": 17, "learning_rate": 0.5, "weight_decay": 0.01, "warmup": 0.33, "crop": 0.11, "flip": 0.12,
+VALUES = {"data": "digits", "n": 77, "image_size": 24, "view_size": 18, "model": "small", "width": 9,
+          "temperature": 0.3, "batch_size": 17,
+          "learning_rate": 0.5, "weight_decay": 0.01, "warmup": 0.33, "crop": 0.11, "flip": 0.12,
           "rotation": 13.0, "jitter": 0.14, "brightness": 0.15, "contrast": 0.16, "saturation": 0.17, "hue": 0.18,
           "gray": 0.19, "seed": 20, "device": "cpu", "precision": "fp32", "evaluations": 21, "method": "moco",
           "queue_size": 22, "momentum": 0.23, "symmetric": True, "margin": 0.24, "mining": "hard", "compile": True,

@@ -257,9 +257,27 @@ def test_the_test_split_is_used_once_at_the_end(pictures, tmp_path, monkeypatch,
 
     monkeypatch.setattr(evaluation, "knn_score", score)
     runs.train(config, tmp_path, progress=False)
-    assert [files == tested for files in calls] == [False] * 3 + [True] * 3
-    fresh, (trained, pixels, random) = new_encoder(config).state_dict()["0.weight"], encoders[3:]
+    assert [files == tested for files in calls] == [False] * 4 + [True] * 3
+    fresh, (trained, pixels, random) = new_encoder(config).state_dict()["0.weight"], encoders[4:]
     assert pixels is None and torch.equal(random, fresh) and not torch.equal(trained, fresh)
+
+
+def test_the_curve_and_its_baseline_are_of_the_same_pictures(pictures, tmp_path, monkeypatch, no_maps):
+    asked, drawn, true_curves = [], [], plots.curves
+
+    def score(encoder, bank, queries):
+        asked.append((encoder, set(queries.files)))
+        return len(asked) / 10
+
+    def curves(history, *, baselines, **options):
+        drawn.append(([row["knn"] for row in history if "knn" in row], baselines))
+        return true_curves(history, baselines=baselines, **options)
+
+    monkeypatch.setattr(evaluation, "knn_score", score)
+    monkeypatch.setattr(plots, "curves", curves)
+    runs.train(tiny(pictures), tmp_path, progress=False)
+    assert drawn == [([0.1, 0.2, 0.3], {"pixels": 0.4})]
+    assert asked[3][0] is None and asked[3][1] == asked[0][1] != asked[4][1]
 
 
 # --- the folder -------------------------------------------------------------------------------------------
@@ -438,8 +456,9 @@ def test_a_full_disk_during_training_keeps_what_was_saved(pictures, tmp_path, mo
 
 def test_a_diverging_run_keeps_the_last_good_encoder(pictures, tmp_path):
     config = tiny(pictures, learning_rate=math.inf)
-    with pytest.raises(FloatingPointError):
+    with pytest.raises(FloatingPointError) as error:
         runs.train(config, tmp_path / "run", progress=False)
+    assert (tmp_path / "run" / "diverged.txt").read_text() == f"{error.value}\n"
     state = torch.load(tmp_path / "run" / "encoder.pt", weights_only=True)
     torch.testing.assert_close(state, dict(new_encoder(config).state_dict()), rtol=0, atol=0)
 

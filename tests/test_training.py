@@ -52,7 +52,7 @@ def equal(one, other):
         *[({name: value}, rf"{name}: expected a number > 0, got {value}")
           for name in ("temperature", "learning_rate", "minutes") for value in (0, -0.5, math.nan)],
         *[({name: value}, rf"{name}: expected a number > 0, got {value}")
-          for name in ("n", "steps", "epochs", "image_size", "width") for value in (0, -3)],
+          for name in ("n", "steps", "epochs", "image_size", "view_size", "width") for value in (0, -3)],
         *[({name: value}, rf"{name}: expected a number >= 0, got {value}")
           for name, value in (("weight_decay", -1e-4), ("weight_decay", math.nan), ("seed", -1), ("evaluations", -1))],
         *[({"batch_size": value}, f"batch_size: expected at least 2 .*, got {value}") for value in (1, 0, -8)],
@@ -114,9 +114,15 @@ def test_a_recipe_goes_with_its_data_and_changes_come_last(data):
     assert TrainConfig.for_data(data, batch_size=10).batch_size == 10
 
 
-def test_a_recipes_width_is_that_of_small():
-    assert TrainConfig.for_data("shapes").width == 24
+def test_a_recipe_keeps_its_width_and_its_views_to_its_own_encoder_and_size_of_pictures():
+    assert TrainConfig.for_data("shapes").width == TrainConfig.for_data("shapes", image_size=16).width == 24
     assert TrainConfig.for_data("shapes", model="resnet18").width is None
+    own = TrainConfig.for_data("folder:pictures")
+    assert own.view_size == own.views().size == TrainConfig.for_data("folder:pictures", model="conv4").view_size < 32
+    for changes in {"model": "vgg11"}, {"image_size": 64}, {"model": "small"}:
+        config = TrainConfig.for_data("folder:pictures", **changes)
+        assert (config.view_size, config.views().size) == (None, config.image_size)
+    assert TrainConfig.for_data("folder:pictures", model="vgg11", view_size=40).views().size == 40
     with pytest.raises(ValueError, match="width"):
         training.new_encoder(TrainConfig.for_data("shapes", model="resnet18", width=24))
 
@@ -134,6 +140,7 @@ def test_every_strength_reaches_the_views():
                  "jitter": 0.7, "gray": 0.8}  # fmt: skip
     views = TrainConfig(image_size=24, crop=0.9, **strengths).views()
     assert (views.size, views.scale) == (24, (0.9, 1.0))
+    assert TrainConfig(image_size=24, view_size=17).views().size == 17
     assert {name: getattr(views, name) for name in strengths} == strengths
 
 
@@ -311,6 +318,7 @@ def test_every_kind_of_encoder_trains(images, model, dim):
     [
         ({"model": "resnet18", "width": 4}, r"resnet18: expected only the options it takes \(stem\), got width"),
         ({"model": "vgg11", "width": None, "image_size": 16}, r"at least 32 x 32 .* got \[1, 3, 16, 16\]"),
+        ({"model": "vgg11", "width": None, "image_size": 32, "view_size": 16}, r"at least 32 x 32 .*, 16, 16\]"),
     ],
 )
 def test_an_encoder_that_will_not_do_is_found_before_training(images, changes, message):
