@@ -4,7 +4,7 @@ import argparse
 import signal
 import sys
 import typing
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import clbook
 from clbook import doctor
@@ -127,9 +127,7 @@ def _train(args: argparse.Namespace) -> int:
         elif args.config:
             if preset:
                 raise ValueError("--preset: expected it or --config, which says all as well; leave one of them out")
-            limits = {"steps", "epochs", "minutes"}
-            fresh = dict.fromkeys(limits) if limits & given.keys() else {}  # a new limit takes the old one's place
-            line, interrupted = runs.train(replace(runs.read_config(args.config), **fresh | given), args.run)
+            line, interrupted = runs.train(runs.read_config(args.config).changed(**given), args.run)
         else:
             config = TrainConfig.preset(preset, **given) if preset else TrainConfig.for_data(**given)
             line, interrupted = runs.train(config, args.run)

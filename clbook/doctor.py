@@ -92,17 +92,19 @@ def _examine_package(name: str, supported, tested: str | None) -> Finding:
 
 
 def _examine_torch() -> list[Finding]:
+    what = "PyTorch"
     try:
         import torch
+
+        what = "the course's package"
+        from clbook import datasets, training
     except (ImportError, OSError) as error:  # OSError: a shared library that is missing or of the wrong kind
         reason = str(error).splitlines()[0]
-        return [Finding(PROBLEM, "device", f"unknown, for PyTorch can't be imported: {reason}", REPAIR)]
-    from clbook import datasets
-
-    return [_examine_device(torch), _examine_threads(torch), _examine_data(datasets)]
+        return [Finding(PROBLEM, "device", f"unknown, for {what} can't be imported: {reason}", REPAIR)]
+    return [_examine_device(torch, training), _examine_threads(torch), _examine_data(datasets)]
 
 
-def _examine_device(torch) -> Finding:
+def _examine_device(torch, training) -> Finding:
     if torch.cuda.is_available():
         about = torch.cuda.get_device_properties(0)
         others = torch.cuda.device_count() - 1
@@ -111,9 +113,7 @@ def _examine_device(torch) -> Finding:
     if torch.backends.mps.is_available():
         memory = torch.mps.recommended_max_memory() / 2**30
         return Finding(OK, "device", f"mps: Apple GPU, {memory:.0f} GiB usable")
-    from clbook.training import find_precision
-
-    bf16 = find_precision("auto", torch.device("cpu")) == "bf16"
+    bf16 = training.find_precision("auto", torch.device("cpu")) == "bf16"
     found = f"cpu: {platform.machine()}{_memory()}, {'bf16' if bf16 else 'no bf16'}"
     if shutil.which("nvidia-smi") and not torch.version.cuda:
         return Finding(NOTE, "device", found, "there is an NVIDIA GPU; to use it: make lab TORCH=default")

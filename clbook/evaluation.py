@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from clbook.augmentations import check_pictures, to_float
 from clbook.datasets import ImageSet
-from clbook.models import evaluating, feature_dim
+from clbook.models import evaluating, feature_dim, first_weight
 
 _BLOCK = 1024  # rows compared with all others at a time, at most
 _NUMBERS = 2**24  # similarities in memory at a time, at most: 64 MB
@@ -30,7 +30,8 @@ def encode(encoder: nn.Module | None, images: Tensor, *, batch_size: int = 500) 
 
     Args:
         encoder: [N, 3, H, W] float in [0, 1] to [N, D], run in evaluation mode where its weights are and left in the
-            mode it was in. None gives the pixels themselves, the baseline that any encoder has to beat.
+            mode it was in. None gives the pixels themselves, the baseline that any encoder has to beat; those of
+            pictures larger than 64 px as means, 32 x 32 of them, for all of a large data set fit into no memory.
         images: [N, C, H, W], uint8 or float in [0, 1].
 
     Returns:
@@ -43,11 +44,16 @@ def encode(encoder: nn.Module | None, images: Tensor, *, batch_size: int = 500) 
     _check_count("batch_size", batch_size)
     check_pictures(images)
     if encoder is None:
-        return to_float(images).flatten(1).float().cpu()
+        return torch.cat([_pixels(batch) for batch in images.split(batch_size)])
     _check_encoder(encoder)
     device = _device(encoder)
     with evaluating(encoder):
         return torch.cat([encoder(to_float(batch.to(device))).float().cpu() for batch in images.split(batch_size)])
+
+
+def _pixels(images: Tensor) -> Tensor:
+    x = to_float(images).float()
+    return (F.adaptive_avg_pool2d(x, 32) if max(x.shape[2:]) > 64 else x).flatten(1).cpu()
 
 
 # --- neighbours: nothing is fitted ------------------------------------------------------------------------
@@ -199,7 +205,7 @@ class Probe:
 
 def linear_probe(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], *,
                  strengths: Sequence[float] = STRENGTHS) -> Probe:  # fmt: skip
-    """What a linear classifier on frozen features reaches: the usual measure of an encoder (SimCLR's section 4).
+    """What a linear classifier on frozen features reaches: the usual measure of an encoder (SimCLR's section 2.3).
 
     Multinomial logistic regression with an L2 penalty (scikit-learn's, L-BFGS, at most 1,000 iterations) on features
     standardised by the training split. It is fitted on the training split once for each C, the weight of the data
@@ -222,7 +228,7 @@ def linear_probe(train: tuple[Tensor, Tensor], val: tuple[Tensor, Tensor], test:
     splits = {"train": train, "val": val, "test": test}
     _check_splits(splits)
     strengths = _positive_numbers("strengths", strengths)
-    features = [split[0].detach().double() for split in splits.values()]
+    features = [split[0].detach().cpu().double() for split in splits.values()]
     y, y_val, y_test = (split[1].cpu() for split in splits.values())
     mean, std = features[0].mean(0), features[0].std(0, correction=0)
     scale = torch.where(std > 1e-7 * mean.abs(), std, torch.inf)  # a constant feature, up to rounding, becomes 0
@@ -315,6 +321,9 @@ def fine_tune(encoder: nn.Module, train: ImageSet, val: ImageSet, test: ImageSet
 
 def _classifier(encoder: nn.Module, train: ImageSet) -> nn.Sequential:
     """A copy of the encoder, all of it trainable, and a linear layer."""
+    if not list(encoder.parameters()) and list(encoder.buffers()):
+        raise ValueError("encoder: expected one with weights to train, got a "
+                         f"{type(encoder).__name__}, whose weights are buffers; load them into an encoder")  # fmt: skip
     head = nn.Linear(feature_dim(encoder, train.images.shape[-1]), max(len(train.classes), int(train.labels.max()) + 1))
     return nn.Sequential(copy.deepcopy(encoder).requires_grad_(), head.to(_device(encoder))).train()
 
@@ -529,7 +538,7 @@ def neighbours_kept(features: Tensor, points: Tensor, *, k: int = 10) -> float:
         raise ValueError(f"k: expected an integer from 1 to {len(points) - 2}, got {k!r}")
     kept = []
     for start in range(0, len(points), rows := _rows_at_a_time(len(points))):
-        near = [_nearest_rows(x.double(), start, rows, k) for x in (features, points)]  # [m, k] each
+        near = [_nearest_rows(x.cpu().double(), start, rows, k) for x in (features, points)]  # [m, k] each
         kept.append((near[0][:, :, None] == near[1][:, None]).any(2).double().mean(1))
     return torch.cat(kept).mean().item()
 
@@ -612,12 +621,12 @@ def collapse(z: Tensor) -> Collapse:
 
 
 def _unit(z: Tensor) -> Tensor:
-    return F.normalize(z.double(), dim=1, eps=1e-300)
+    return F.normalize(z.cpu().double(), dim=1, eps=1e-300)  # there, for not all devices have float64
 
 
 def _spectrum(features: Tensor) -> Tensor:
     """The singular values of the centred features, falling; those that rounding alone explains are 0."""
-    x = features.double()
+    x = features.cpu().double()
     n, dim = x.shape
     precision = max(torch.finfo(features.dtype).eps, 1e-12)
     rounding = 2 * precision * x.norm() * (n**-0.5 + dim**-0.5)  # the norm of a matrix of random errors
@@ -635,7 +644,7 @@ def _effective_rank(spectrum: Tensor) -> float:
 
 
 def _device(encoder: nn.Module) -> torch.device:
-    return next(encoder.parameters(), torch.empty(0)).device  # an encoder may have none, such as nn.Flatten
+    return first_weight(encoder).device
 
 
 def _describe(value) -> str:

@@ -9,8 +9,8 @@ import html
 import io
 import itertools
 import re
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import nbformat
@@ -87,14 +87,19 @@ def grade(
     def one(path: Path) -> Grade:
         return grade_one(path, references, limits or Limits(), learner=_learner(path, folder))
 
-    grades, pages = [], set()
+    grades, pages = {}, set()
     with ThreadPoolExecutor(jobs) as pool:  # threads that wait for processes
-        for result in map(one, paths) if jobs == 1 else pool.map(one, paths):
-            grades.append(result)
-            write_whole(out / "feedback" / f"{_page_name(result, pages)}.html", feedback(result).encode())
-            write_whole(out / "grades.csv", table(grades).encode())
-            print(_line(result), flush=True)
-    return grades
+        under_way = {pool.submit(one, path): path for path in paths}
+        try:
+            for done in as_completed(under_way):
+                grades[under_way[done]] = result = done.result()
+                write_whole(out / "feedback" / f"{_page_name(result, pages)}.html", feedback(result).encode())
+                write_whole(out / "grades.csv", table([grades[path] for path in paths if path in grades]).encode())
+                print(_line(result), flush=True)
+        finally:
+            for waiting in under_way:
+                waiting.cancel()
+    return [grades[path] for path in paths]
 
 
 def read_labs(folder: Path) -> dict:
@@ -123,7 +128,7 @@ def key(seeds: list[int], labs: Path = LABS) -> str:
 
 def grade_one(path: Path, references: dict, limits: Limits, *, learner: str = "") -> Grade:
     """Grade one submission; whatever is wrong with it is told in the result."""
-    result = Grade(learner or path.stem, str(path))
+    result = Grade(*map(_printable, (learner or path.stem, str(path))))
     try:
         handed_in = nbformat.read(path, as_version=4)
         nbformat.validate(handed_in)
@@ -134,13 +139,25 @@ def grade_one(path: Path, references: dict, limits: Limits, *, learner: str = ""
     if not result.lab:
         result.remarks.append(f"is none of the labs: {', '.join(references)}")
         return result
-    reference = references[result.lab]
+    try:
+        _run(handed_in, references[result.lab], limits, result)
+    except Exception as error:  # there are more ways to break a notebook than anyone can list
+        result.remarks.append(f"could not be graded: {type(error).__name__}: {_printable(str(error)[:200])}")
+    return result
+
+
+def _run(handed_in, reference, limits: Limits, result: Grade) -> None:
     notebook, result.remarks = rebuild(handed_in, reference)
     ran = submission.run_apart(notebook, limits)
-    result.seed = ran.get("seed", "")
-    result.remarks += ran["remarks"]
-    result.tasks = [_judge(cell, ran["cells"]) for cell in reference.cells if _kind(cell) in ("check", "written")]
-    return result
+    result.seed = _printable(ran["seed"])
+    result.remarks += map(_printable, ran["remarks"])
+    tasks = [_judge(cell, ran["cells"]) for cell in reference.cells if _kind(cell) in ("check", "written")]
+    result.tasks = [replace(task, verdict=_printable(task.verdict), message=_printable(task.message)) for task in tasks]
+
+
+def _printable(text: str) -> str:
+    """Without the halves of characters that a file name or a message may hold, and no file can."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def recognise(handed_in, references: dict) -> str:
@@ -218,7 +235,7 @@ def _kind(cell) -> str:
 
 
 def _name(cell) -> str:
-    return cell.metadata.get("nbgrader", {}).get("grade_id") or cell.get("id", "")
+    return str((cell.metadata.get("nbgrader") or {}).get("grade_id") or cell.get("id", ""))
 
 
 def _visible(cell) -> str:

@@ -464,6 +464,14 @@ def _distance(a: Tensor, b: Tensor, squared: bool) -> Tensor:
 # --- what was expected, and what came ---
 
 
+class NotFinite(ValueError):
+    """Rows with NaN or infinity among them."""
+
+
+class NoTriplet(ValueError):
+    """Labels that are all alike, or all different."""
+
+
 def _kind(x) -> str:
     return str(getattr(x, "dtype", type(x).__name__))
 
@@ -475,7 +483,7 @@ def _check_rows(**rows: Tensor) -> None:
         if x.ndim != 2 or 0 in x.shape:
             raise ValueError(f"{name}: expected [N, D], neither of them 0, got {list(x.shape)}")
         if x.device.type == "cpu" and not x.isfinite().all():
-            raise ValueError(f"{name}: expected finite numbers, got NaN or infinity. Look at the step before this one")
+            raise NotFinite(f"{name}: expected finite numbers, got NaN or infinity. Look at the step before this one")
 
 
 def _check_pair(**rows: Tensor) -> None:
@@ -516,6 +524,6 @@ def _check_mining(labels: Tensor, margin: float, mining: str) -> None:
         raise ValueError(f'mining: expected "all", "semi-hard" or "hard", got {mining!r}')
     counts = labels.unique(return_counts=True)[1]
     if len(counts) < 2 or counts.max() < 2:
-        raise ValueError("labels: expected two rows of one label and one of another at least, got "
+        raise NoTriplet("labels: expected two rows of one label and one of another at least, got "
                          f"{len(labels)} rows of {len(counts)} label{'s' * (len(counts) != 1)}, no triplet among them. "
                          "Draw larger batches, or some pictures of each of some classes")  # fmt: skip

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from clbook.distributed import gather
-from clbook.losses import batch_triplet, info_nce, nt_xent, sup_con
+from clbook.losses import NoTriplet, batch_triplet, info_nce, nt_xent, sup_con
 from clbook.moco import MomentumEncoder, NegativeQueue
 from clbook.models import ProjectionHead, feature_dim
 
@@ -175,7 +175,10 @@ class Triplet(nn.Module):
         _check_views(views)
         z = self.head(self.encoder(torch.cat(views)))  # [2N, out_dim]
         z, labels = gather(z), gather(labels.repeat(2))  # all ranks' rows
-        return batch_triplet(z, labels, margin=self.margin, mining=self.mining)
+        try:
+            return batch_triplet(z, labels, margin=self.margin, mining=self.mining)
+        except NoTriplet:  # by chance, in a small batch: no reason to end a run
+            return 0 * z.sum()
 
     def after_step(self) -> None:
         """Nothing to do."""

@@ -235,7 +235,8 @@ def encode_shuffled(encoder: nn.Module, images: Tensor, *, generator: torch.Gene
     if not isinstance(images, Tensor) or images.ndim == 0 or len(images) == 0:
         got = list(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise ValueError(f"images: expected a batch [N, ...], N > 0, got {got}")
-    order = torch.randperm(len(images), generator=generator)  # [N]
+    home = images.device if generator is None else generator.device
+    order = torch.randperm(len(images), generator=generator, device=home).to(images.device)  # [N]
     return encoder(images[order])[order.argsort()]
 
 

@@ -192,8 +192,10 @@ def _take(encoder: nn.Module, state: dict[str, torch.Tensor], source: str | Path
 
 def _no_weights(source: str | Path, name: str, error: Exception) -> ValueError:
     what = " ".join(str(error).split()) or type(error).__name__
+    repair = ("torchvision's resnets have --stem imagenet" if source == "torchvision" else
+              "give the folder of a run with that model, width and stem")  # fmt: skip
     return ValueError(f"encoder: expected in {str(source)!r} the weights of the {name} that is asked for, got "
-                      f"{what:.200}; give the folder of a run with that model, width and stem")  # fmt: skip
+                      f"{what:.200}; {repair}")  # fmt: skip
 
 
 def _imagenet_weights(name: str) -> dict[str, torch.Tensor]:
@@ -235,14 +237,21 @@ def evaluating(module: nn.Module):
             part.training = training
 
 
+def first_weight(encoder: nn.Module) -> torch.Tensor:
+    """A tensor of the type and on the device that an encoder computes with: its first parameter; else, as those of a
+    momentum encoder are none, its first floating-point buffer; else, of nn.Flatten for one, an empty tensor."""
+    if not isinstance(encoder, nn.Module):
+        raise TypeError(f"encoder: expected a torch.nn.Module, got {type(encoder).__name__}")
+    tensors = itertools.chain(encoder.parameters(), encoder.buffers())
+    return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
+
+
 @torch.no_grad()
 def feature_dim(encoder: nn.Module, image_size: int = 32) -> int:
     """D, the number of features that the encoder makes of one picture."""
-    if not isinstance(encoder, nn.Module):
-        raise TypeError(f"encoder: expected a torch.nn.Module, got {type(encoder).__name__}")
+    weight = first_weight(encoder)
     _check_widths(image_size=image_size)
-    parameter = next(encoder.parameters(), torch.empty(0))  # an encoder may have none, such as nn.Flatten
-    picture = torch.zeros(1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
+    picture = torch.zeros(1, 3, image_size, image_size, device=weight.device, dtype=weight.dtype)
     with evaluating(encoder):  # batch-norm can't train on one picture
         features = encoder(picture)
     if not isinstance(features, torch.Tensor) or features.ndim != 2:

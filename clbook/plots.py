@@ -412,13 +412,18 @@ def _check_matrix(name: str, matrix: Tensor, rows: int, columns: int) -> None:
                          f"{columns}")  # fmt: skip
 
 
+def _short(name: str) -> str:
+    short = textwrap.shorten(name, 28, placeholder="…")  # at a word's end
+    return short if short != "…" else f"{name[:27]}…"
+
+
 def _heat_map(values: np.ndarray, colors: str, limits: tuple[float, float], cells: Sequence[Sequence[str]] | None,
               rows: Sequence[str], columns: Sequence[str], titles: Sequence[str]) -> tuple[Figure, Axes]:  # fmt: skip
     """Colours with a colour bar; `cells` are written into them. titles: of the rows, the columns, the colours."""
     n, m = values.shape
     tall, wide = (5.5 / count if count > 40 else min(0.5, max(0.17, 5.5 / count)) for count in (n, m))  # inches a cell
     rows, columns = (
-        [textwrap.shorten(name, 28, placeholder="…") for name in names or map(str, range(count))] if count <= 40 else []
+        [_short(name) for name in names or map(str, range(count))] if count <= 40 else []
         for names, count in ((rows, n), (columns, m))
     )
     longest = [max(map(len, names), default=4) for names in (rows, columns)]
@@ -487,7 +492,7 @@ def tsne(features: Tensor, *, perplexity: float = 30, seed: int = 0, metric: str
     """
     from sklearn.manifold import TSNE  # slow to import, and only needed here
 
-    _check_finite(features)
+    features = _check_finite(features)
     if not isinstance(perplexity, numbers.Real) or not 0 < perplexity < math.inf:
         raise ValueError(f"perplexity: expected a number > 0 (5 to 50 is usual), got {perplexity!r}")
     if metric not in ("cosine", "euclidean"):
@@ -511,7 +516,7 @@ def pca(features: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """
     from sklearn.decomposition import PCA  # slow to import, and only needed here
 
-    _check_finite(features)
+    features = _check_finite(features)
     points, shares = np.zeros((len(features), 2), np.float32), np.zeros(2)
     scale = features.abs().max()
     x = (features / scale).double().numpy() if scale > 0 else features.double().numpy()
@@ -522,11 +527,14 @@ def pca(features: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return points, shares
 
 
-def _check_finite(features: Tensor) -> None:
+def _check_finite(features: Tensor) -> Tensor:
+    """Them, as scikit-learn can take them."""
     if not isinstance(features, Tensor) or features.ndim != 2 or 0 in features.shape:
         raise ValueError(f"features: expected a tensor [N, D], N and D > 0, got {list(getattr(features, 'shape', ()))}")
     if not features.isfinite().all():
         raise ValueError("features: expected finite numbers, got NaN or infinity; did the training diverge?")
+    features = features.detach().cpu()
+    return features if features.dtype == torch.float64 else features.float()
 
 
 def embedding_maps(maps: Mapping[str, np.ndarray], labels: Tensor | None, classes: Sequence[str], *,
@@ -541,7 +549,7 @@ def embedding_maps(maps: Mapping[str, np.ndarray], labels: Tensor | None, classe
     _check_maps(maps, labels, classes, images)
     columns = -(-len(classes) // 20) if len(classes) <= 40 else 0  # of the legend; beyond 40 the signs repeat
     figure, axes = _figure(4.3 * len(maps) + 1.3 * columns, 4.3, 1, len(maps))
-    labels = np.zeros(len(next(iter(maps.values()))), int) if labels is None else labels.numpy()
+    labels = np.zeros(len(next(iter(maps.values()))), int) if labels is None else labels.cpu().numpy()
     for ax, (name, points) in zip(axes[0], maps.items(), strict=True):
         for label in np.unique(labels):
             mine = points[labels == label]

@@ -144,7 +144,7 @@ def train(config: TrainConfig, path: str | Path | None = None, *, progress: bool
         ConnectionError: another process of the group is gone; the last checkpoint is in the folder.
     """
     data = load_splits(config)
-    training.check(data["train"].images, config)
+    training.check(data["train"].images, config, data["train"].labels)
     run = RunFolder(path, config) if distributed.is_writer() else None
     return _train(config, data, run, None, progress)
 
@@ -159,7 +159,8 @@ def resume(path: str | Path, *, progress: bool = True) -> tuple[str, bool]:
         config, run = read_config(Path(path) / "config.json"), RunFolder.reopen(path)
         state = run.load_checkpoint(config)
     data = load_splits(config)
-    training.check(data["train"].images, replace(config, init=None))  # where it began may be gone by now
+    elsewhere = replace(config, init=None)  # where it began may be gone by now
+    training.check(data["train"].images, elsewhere, data["train"].labels)
     if distributed.is_writer():
         run.set_metrics(state["log"]["history"])
     return _train(config, data, run if distributed.is_writer() else None, state, progress)
@@ -183,7 +184,10 @@ def read_config(path: str | Path) -> TrainConfig:
     unknown = sorted(set(values) - known) if isinstance(values, dict) else ["no object"]
     if unknown:
         raise ValueError(f"config: expected the fields of a TrainConfig in {str(path)!r}, got {', '.join(unknown)}")
-    return TrainConfig(**values)
+    try:
+        return TrainConfig(**values)
+    except TypeError as error:
+        raise ValueError(f"config: {str(path)!r}: {error}") from error
 
 
 def read_metrics(path: str | Path) -> list[dict[str, float]]:
@@ -249,20 +253,23 @@ def _train(config, data: dict[str, ImageSet], run: RunFolder | None, state: dict
             if run:
                 run.write("diverged.txt", f"{error}\n".encode())
             raise
-    if run is None:
-        return "", fit.interrupted
-    run.save_encoder(fit.encoder)
-    if not fit.interrupted:
-        run.drop_checkpoints()
-    # The curve begins with the encoder as it was before training.
-    baselines = {} if bank.labels is None else {"pixels": evaluation.knn_score(None, few_bank, few_watched)}
-    return _finish(run, fit, bank, test, baselines), fit.interrupted
+    line = ""
+    with distributed.writer_first():  # the others wait: where one process ends as interrupted, torchrun ends the rest
+        if run:
+            run.save_encoder(fit.encoder)
+            # The curve begins with the encoder as it was before training.
+            baselines = {} if bank.labels is None else {"pixels": evaluation.knn_score(None, few_bank, few_watched)}
+            line = _finish(run, fit, bank, test, baselines)
+            if not fit.interrupted:
+                run.drop_checkpoints()  # not before: a run that is killed over its report can go on to it
+    return line, fit.interrupted
 
 
 def _finish(run: RunFolder, fit: Fit, bank: ImageSet, test: ImageSet, baselines: dict[str, float]) -> str:
     """Look at the test split, which is done here alone, and write what is found; the summary's line."""
+    random = training.new_encoder(fit.config).to(next(fit.encoder.parameters()).device)
     scores = {name: evaluation.knn_score(encoder, bank, test) for name, encoder in
-              (("trained", fit.encoder), ("pixels", None), ("random encoder", training.new_encoder(fit.config)))
+              (("trained", fit.encoder), ("pixels", None), ("random encoder", random))
               if bank.labels is not None}  # fmt: skip
     line = _summary(fit, scores, len(test), run.path)
     run.write("summary.txt", line.encode() + b"\n")
@@ -291,11 +298,13 @@ _WORDS = {  # of each picture in the report: its title, and what is below it
 
 class _Keeper:
     """Saves a checkpoint every so often, and when the run is asked to stop: by Ctrl-C or SIGTERM, after the step under
-    way. A second Ctrl-C stops at once. All processes of a group have one, and they agree after each step; where `run`
-    is None nothing is saved."""
+    way. Asked again two seconds later or more, training ends at once, without a checkpoint; sooner it is the same
+    request, for torchrun, a terminal and a scheduler may all pass it on. All processes of a group have a keeper, and
+    they agree after each step; where `run` is None nothing is saved."""
 
     def __init__(self, run: RunFolder | None, minutes: float):
         self.run, self.seconds, self.saved, self.stop, self.handlers = run, 60 * minutes, time.monotonic(), False, {}
+        self.asked = 0.0
 
     def __enter__(self) -> "_Keeper":
         if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else
@@ -307,9 +316,10 @@ class _Keeper:
             signal.signal(number, handler)
 
     def _asked(self, *_) -> None:
-        if self.stop:
+        if self.stop and time.monotonic() - self.asked > 2:
             raise KeyboardInterrupt
-        self.stop = True
+        if not self.stop:
+            self.stop, self.asked = True, time.monotonic()
 
     def after_step(self, state) -> bool:
         due = self.run is not None and time.monotonic() - self.saved > self.seconds

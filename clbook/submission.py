@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,13 @@ import nbformat
 from clbook.files import write_whole
 
 MAX_OUTPUT = 200_000  # characters of a cell that are kept; the rest of a flood is dropped
+MAX_MESSAGE = 20_000  # characters of an error that are told
 MAX_LOST = 3  # cells that may cost a submission its kernel before the rest is not run
+OK = {"status": "ok", "message": ""}
+CHANGED = {
+    "status": "checks changed",
+    "message": "The checks were changed while the notebook ran, so what this one says does not count.",
+}
 GUARD = "__import__('clbook.checks.guard').checks.guard.fingerprint({})"
 STARTUP_SECONDS = 120  # for a kernel, and for importing torch, which is no fault of the learner's
 
@@ -76,13 +83,17 @@ def _read_result(path: Path, remark: str) -> dict:
     """What the other process had written when it ended. It is a learner's to write to: nothing in it is trusted."""
     result = {"cells": {}, "remarks": [remark] if remark else [], "seed": ""}
     try:
-        with open(path, encoding="utf-8") as file:
+        # A pipe would be waited for, a link could lead anywhere.
+        found_at = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
+        with open(found_at, encoding="utf-8") as file:
+            if not stat.S_ISREG(os.fstat(found_at).st_mode):
+                raise ValueError
             found = json.loads(file.read(50_000_000))
         for name, cell in found["cells"].items():
-            result["cells"][name] = {"status": str(cell["status"])[:80], "message": str(cell["message"])[:20_000]}
+            result["cells"][name] = {"status": str(cell["status"])[:80], "message": str(cell["message"])[:MAX_MESSAGE]}
         result["remarks"] += [str(text)[:300] for text in found["remarks"]]
         result["seed"] = str(found["seed"])[:20]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         result["remarks"].append("left no result that can be read")
     return result
 
@@ -179,7 +190,9 @@ def _run_once(room: Path, notebook, code: list, lost: set, cell_seconds: float, 
             elif cell.id.endswith("-guard"):
                 _note_guard(cell.id.removesuffix("-guard"), shown, untouched, result)
             else:
-                result["cells"][cell.id] = _outcome(cell)
+                found = _outcome(cell)
+                # Its guard, which a learner's code can keep from running, has yet to say that all is as it was.
+                result["cells"][cell.id] = CHANGED if found == OK and cell.id.endswith("-check") else found
             write_whole(room / "result.json", json.dumps(result).encode())
     return None
 
@@ -189,10 +202,11 @@ def _kernel(notebook, room: Path, cell_seconds: float) -> Iterator:
     from nbclient import NotebookClient
 
     class Client(NotebookClient):
-        """Keeps the first part of what a cell prints: an endless print must not fill this process."""
+        """Keeps the first part of what a cell shows: an endless print must not fill this process."""
 
         def process_message(self, msg, cell, cell_index):
-            size = sum(len(str(output)) for output in cell.outputs) if msg["msg_type"] == "stream" else 0
+            shows = msg["msg_type"] in ("stream", "display_data", "update_display_data")
+            size = sum(len(str(output)) for output in cell.outputs) if shows else 0
             return None if size > MAX_OUTPUT else super().process_message(msg, cell, cell_index)
 
     with tempfile.TemporaryDirectory(dir=room) as sockets:
@@ -225,8 +239,8 @@ def _outcome(cell) -> dict[str, str]:
         if output.output_type == "error":
             kind = "" if output.ename == "CheckFailed" else f"{output.ename}: "
             where = "" if cell.id.endswith("-check") else _where(output)  # of a check it could be a hidden test's
-            return {"status": "error", "message": kind + output.evalue + where}
-    return {"status": "ok", "message": ""}
+            return {"status": "error", "message": (kind + output.evalue)[:MAX_MESSAGE] + where}
+    return OK
 
 
 def _where(output) -> str:
@@ -244,11 +258,15 @@ def _shown(cell) -> str:
 
 def _note_guard(name: str, shown: str, untouched: str | None, result: dict) -> None:
     """What the guard after a check showed: a mark, which should be the one before all, and the seed."""
-    mark, _, result["seed"] = shown.strip("'").partition(" ")
-    if not mark or mark == (untouched or "").strip("' "):  # no mark: the guard itself failed, as the check did
+    mark, _, seed = shown.strip("'").partition(" ")
+    result["seed"] = seed or result["seed"]
+    if mark and mark == (untouched or "").strip("' "):
+        if result["cells"][name] == CHANGED:
+            result["cells"][name] = OK
         return
-    message = "The checks were changed while the notebook ran, so what this one says does not count."
-    result["cells"][name] = {"status": "checks changed", "message": message}
+    if not mark and result["cells"][name] != CHANGED:  # the guard failed, as the check did
+        return
+    result["cells"][name] = CHANGED
     result["remarks"].append(f"the checks were changed before or in cell {name}")
 
 

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from clbook import distributed, models
 from clbook.augmentations import TwoViews, check_pictures
+from clbook.losses import NotFinite
 from clbook.methods import MoCo, SimCLR, SupCon, Triplet
 
 
@@ -83,6 +84,9 @@ class TrainConfig:
                 raise ValueError(f"{name}: expected a number > 0, got {value}")
         if self.method not in METHODS:
             raise ValueError(f"method: expected one of {', '.join(METHODS)}; got {self.method!r}")
+        keys = self.batch_size * (2 if self.symmetric else 1)
+        if self.method == "moco" and self.queue_size < keys:
+            raise ValueError(f"queue_size: expected room for the {keys} keys of a batch, got {self.queue_size}")
         for name in ("weight_decay", "seed", "evaluations", "margin"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: expected a number >= 0, got {getattr(self, name)}")
@@ -99,13 +103,7 @@ class TrainConfig:
         """The recipe for a data set, with `changes`. Views must leave alone what you want to learn (the way up of a
         digit) and change what you don't (the colour of a shape), so they go with the data."""
         _check_kind("data", data, str)
-        recipe = dict(RECIPES.get(data, PHOTOGRAPHS))
-        other_model = changes.get("model", own := recipe.get("model", cls.model)) != own
-        if other_model:
-            recipe.pop("width", None)
-        if other_model or changes.get("image_size", cls.image_size) != cls.image_size:
-            recipe.pop("view_size", None)  # found for its own encoder and for pictures of 32 px
-        return cls(data=data, **recipe | changes)
+        return cls(data=data, **RECIPES.get(data, PHOTOGRAPHS)).changed(**changes)
 
     @classmethod
     def preset(cls, name: str, **changes) -> "TrainConfig":
@@ -120,9 +118,16 @@ class TrainConfig:
         if "data" not in PRESETS[name] | changes:
             raise ValueError(f"preset: expected data with {name}, which is for your own pictures, got none; give "
                              "--data folder:PATH")  # fmt: skip
-        limits = {"steps", "epochs", "minutes"}
-        kept = {key: value for key, value in PRESETS[name].items() if not (key in limits and limits & changes.keys())}
-        return cls.for_data(**kept | changes)
+        preset = PRESETS[name] | ({"data": changes["data"]} if "data" in changes else {})
+        return cls.for_data(**preset).changed(**changes)
+
+    def changed(self, **changes) -> "TrainConfig":
+        """This configuration with `changes`. What was meant for the old value of a changed setting is left out: width,
+        stem and view size with another encoder, view size with another size of pictures, the old limit (steps, epochs
+        or minutes) with another, `knn_every` with other `evaluations`."""
+        new = {name for name, value in changes.items() if value != getattr(self, name, None)}
+        left_out = [name for name, goes_with in _GOES_WITH.items() if new & set(goes_with)]
+        return replace(self, **dict.fromkeys(left_out) | changes)
 
     def options(self) -> dict[str, Any]:
         """What the encoder is built with, beside its name."""
@@ -139,6 +144,9 @@ class TrainConfig:
 
 
 _STRONG_COLORS = {"brightness": 0.5, "contrast": 0.5, "saturation": 0.7, "hue": 0.5, "gray": 0.5}
+_GOES_WITH = {"width": ["model"], "stem": ["model"], "view_size": ["model", "image_size"],
+              "steps": ["epochs", "minutes"], "epochs": ["steps", "minutes"], "minutes": ["steps", "epochs"],
+              "knn_every": ["evaluations"]}  # fmt: skip
 _QUICK = {"width": 24, "batch_size": 64, "learning_rate": 2e-3, "temperature": 0.1}
 RESIDENT_SHARE = 0.5  # of a device's free memory that the pictures may take
 IMAGENET_STEM_FROM = 96  # px; below, a stem that shrinks to a quarter would leave too little
@@ -222,7 +230,7 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor |
     """
     if method is None:
         # The state has all weights: where the run began may be gone by now.
-        check(images, config if state is None else replace(config, init=None))
+        check(images, config if state is None else replace(config, init=None), labels)
         method = _new_method(config, fresh=state is not None)
     else:
         _check_images(images, config)
@@ -249,7 +257,8 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor |
     log = _Log(
         config,
         len(images) // config.batch_size,
-        lambda: monitor(method.encoder) if monitor else {},
+        (lambda: monitor(method.encoder)) if monitor else None,
+        method.encoder,
         on_row,
         progress,
     )
@@ -270,7 +279,7 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor |
             try:
                 with torch.autocast(device.type, _AUTOCAST.get(precision), enabled=precision in _AUTOCAST):
                     loss = method.loss(made, *batch[1:])
-            except ValueError as error:  # the losses refuse NaN where that costs nothing, which is on the CPU
+            except NotFinite as error:  # the losses look for NaN where that costs nothing, which is on the CPU
                 if log.count == 0:
                     raise
                 raise log.diverged(math.nan, rate) from error
@@ -288,6 +297,8 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor |
                     log.write(rate, measured=False)  # after the state: a run that goes on has its own rows
                 break
     except KeyboardInterrupt:
+        if not log.history:  # there is nothing yet to go on with
+            raise
         result.interrupted = True
     finally:
         log.bar.close()
@@ -301,7 +312,9 @@ def find_device(name: str = "auto") -> torch.device:
     _check_kind("device", name, str)
     if name == "auto":
         name = next(device for device, there in have.items() if there)
-    if not have.get(name.split(":")[0]):
+    kind, _, number = name.partition(":")
+    numbers = map(str, range(torch.cuda.device_count() if kind == "cuda" else 1))
+    if not have.get(kind) or (number and number not in numbers):
         there = ", ".join(device for device, there in have.items() if there)
         raise ValueError(f"device: expected auto or one of this machine's ({there}), got {name!r}")
     return torch.device(name)
@@ -322,13 +335,14 @@ def find_precision(name: str, device: torch.device) -> str:
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
-def check(images: Tensor, config: TrainConfig) -> None:
+def check(images: Tensor, config: TrainConfig, labels: Tensor | None = None) -> None:
     """Raise a `ValueError` or `TypeError` for whatever would keep `fit` from starting."""
     _check_images(images, config)
     find_precision(config.precision, find_device(config.device))
-    encoder = _new_method(config).encoder  # finds out whether `init` can be read
+    method = _new_method(config)  # finds out whether `init` can be read
+    _check_labels(labels, images, method)
     for size in {config.image_size, config.view_size or config.image_size}:
-        models.feature_dim(encoder, size)  # a VGG can't take small pictures
+        models.feature_dim(method.encoder, size)  # a VGG can't take small pictures
 
 
 def _check_images(images: Tensor, config: TrainConfig) -> None:
@@ -367,6 +381,9 @@ def _check_labels(labels: Tensor | None, images: Tensor, method: nn.Module) -> b
     _check_kind("labels", labels, Tensor)
     if labels.shape != images.shape[:1] or labels.is_floating_point():
         raise ValueError(f"labels: expected {len(images)} integers [N], got {labels.dtype} {list(labels.shape)}")
+    if len(labels.unique()) < 2:
+        raise ValueError(f"labels: expected two classes at least, for {type(method).__name__} tells them apart, got "
+                         "one; choose another method")  # fmt: skip
     return True
 
 
@@ -474,6 +491,9 @@ class _Run:
         if processes != distributed.world_size():
             raise ValueError(f"state: expected that of a run on {distributed.world_size()} process(es), got one on "
                              f"{processes}; go on with as many (torchrun --nproc-per-node {processes})")  # fmt: skip
+        if len(state["random"]["views"]) != processes * len(self.views.get_state()):
+            raise ValueError(f"state: expected that of a run on {self.views.device.type}, got one on another kind of "
+                             "device; go on where it began, or start a new run from its encoder (--init)")  # fmt: skip
         for name in ("method", "optimizer", "scaler", "log"):
             getattr(self, name).load_state_dict(state[name])
         self.views.set_state(_own_numbers(state["random"]["views"]))
@@ -507,13 +527,9 @@ class _Log:
 
     every = 10  # steps a row; in between nothing waits for the device
 
-    def __init__(self, config: TrainConfig, steps_per_epoch: int, measure, on_row, progress: bool):
-        self.config, self.steps_per_epoch, self.measure, self.on_row = (
-            config,
-            steps_per_epoch,
-            measure,
-            on_row,
-        )
+    def __init__(self, config: TrainConfig, steps_per_epoch: int, measure, encoder: nn.Module, on_row, progress: bool):
+        self.config, self.steps_per_epoch = config, steps_per_epoch
+        self.measure, self.encoder, self.on_row = measure, encoder, on_row
         self.steps = config.steps or (config.epochs and config.epochs * steps_per_epoch)
         self.count, self.measured, self.losses, self.history = 0, 0, [], []
         self.start = time.monotonic()
@@ -584,7 +600,12 @@ class _Log:
             self.losses = []
             if not math.isfinite(row["loss"]):
                 raise self.diverged(row["loss"], rate)
-        found = self.measure() if measured else {}  # not before the check: a monitor may save the encoder
+        found = {}
+        if measured and self.measure:
+            # Not before these checks, for a monitor may save the encoder. The last update has met no loss yet.
+            if not all(tensor.isfinite().all() for tensor in self.encoder.state_dict().values()):
+                raise self.diverged(math.nan, rate)
+            found = self.measure()
         self.history.append(row | found)
         self.bar.n = round(100 * self.done())
         self.bar.set_postfix(

@@ -115,7 +115,7 @@ VALUES = {"data": "digits", "n": 77, "image_size": 24, "view_size": 18, "model":
           "learning_rate": 0.5, "weight_decay": 0.01, "warmup": 0.33, "crop": 0.11, "flip": 0.12,
           "rotation": 13.0, "jitter": 0.14, "brightness": 0.15, "contrast": 0.16, "saturation": 0.17, "hue": 0.18,
           "gray": 0.19, "seed": 20, "device": "cpu", "precision": "fp32", "evaluations": 21, "method": "moco",
-          "queue_size": 22, "momentum": 0.23, "symmetric": True, "margin": 0.24, "mining": "hard", "compile": True,
+          "queue_size": 44, "momentum": 0.23, "symmetric": True, "margin": 0.24, "mining": "hard", "compile": True,
           "checkpoint_minutes": 25.0, "stem": "imagenet", "init": "runs/a", "knn_every": 2.5}  # fmt: skip
 LIMITS = {"steps": 4, "epochs": 5, "minutes": 0.6}
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from clbook import datasets, doctor
+from clbook import datasets, doctor, training
 from clbook.doctor import NOTE, OK, PROBLEM, Finding
 
 NO_GPU = {"cuda": SimpleNamespace(is_available=lambda: False),
@@ -71,6 +71,16 @@ def test_without_pytorch_the_report_is_still_written(installed, monkeypatch):
     assert (found["torch"], found["device"], found["disk"]) == (PROBLEM, PROBLEM, OK)
 
 
+@pytest.mark.parametrize("module", ["clbook.datasets", "clbook.training"])
+def test_without_what_the_package_needs_the_report_is_still_written(installed, monkeypatch, module):
+    import clbook
+
+    monkeypatch.delattr(clbook, module.partition(".")[2], raising=False)
+    monkeypatch.setitem(sys.modules, module, None)  # as where Pillow or tqdm is missing
+    found = [finding for finding in doctor.examine() if finding.what == "device"]
+    assert [finding.level for finding in found] == [PROBLEM] and "package can't be imported" in found[0].found
+
+
 def test_a_python_out_of_range_is_a_problem(installed):
     installed.about["Requires-Python"] = ">=3.99"
     assert levels()["Python"] == PROBLEM
@@ -97,7 +107,7 @@ def test_a_wheel_has_no_constraints(monkeypatch, tmp_path):
 def test_cuda_is_named_with_its_memory():
     card = SimpleNamespace(name="Card 9", total_memory=24 * 2**30)
     cuda = SimpleNamespace(is_available=lambda: True, get_device_properties=lambda i: card, device_count=lambda: 2)
-    found = doctor._examine_device(SimpleNamespace(cuda=cuda))
+    found = doctor._examine_device(SimpleNamespace(cuda=cuda), training)
     assert found == Finding(OK, "device", "cuda: Card 9, 24 GiB, and 1 more")
 
 
@@ -105,14 +115,14 @@ def test_an_apple_gpu_is_named_with_its_memory():
     mps = SimpleNamespace(is_available=lambda: True)
     fake = SimpleNamespace(**NO_GPU | {"backends": SimpleNamespace(mps=mps)},
                            mps=SimpleNamespace(recommended_max_memory=lambda: 12 * 2**30))  # fmt: skip
-    assert doctor._examine_device(fake).found == "mps: Apple GPU, 12 GiB usable"
+    assert doctor._examine_device(fake, training).found == "mps: Apple GPU, 12 GiB usable"
 
 
 @pytest.mark.parametrize(("built_for", "words"), [(None, "TORCH=default"), ("13.0", "driver")])
 def test_an_idle_nvidia_gpu_is_a_note(monkeypatch, built_for, words):
     monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/usr/bin/{name}")
     fake = SimpleNamespace(**NO_GPU, device=torch.device, version=SimpleNamespace(cuda=built_for))
-    found = doctor._examine_device(fake)
+    found = doctor._examine_device(fake, training)
     assert found.level == NOTE
     assert words in found.advice
 

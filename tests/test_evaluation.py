@@ -37,6 +37,7 @@ from clbook.evaluation import (
     recall_at_k,
     uniformity,
 )
+from clbook.moco import MomentumEncoder
 from clbook.models import small
 
 few_examples = settings(derandomize=True, deadline=None, max_examples=25, database=None)
@@ -839,6 +840,21 @@ def test_pixels_are_features_too(encoder):
     assert torch.equal(encode(encoder, images), expected)
     assert encode(encoder, images.double() / 255).dtype == torch.float32
     assert encode(encoder, (images / 255).half()).dtype == torch.float32
+
+
+def test_pixels_of_large_pictures_are_means():
+    images = torch.rand(3, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    expected = images.reshape(3, 3, 32, 3, 32, 3).mean((3, 5)).flatten(1)
+    torch.testing.assert_close(encode(None, images, batch_size=2), expected)
+    assert encode(None, torch.zeros(1, 3, 64, 64)).shape == (1, 3 * 64 * 64)
+    assert encode(None, torch.zeros(1, 3, 50, 65)).shape == (1, 3 * 32 * 32)
+
+
+def test_a_momentum_encoder_is_measured_and_not_fine_tuned():
+    encoder = MomentumEncoder(tiny(), 0.9)
+    assert torch.equal(encode(encoder, bars(9).images), encode(encoder.encoder, bars(9).images))
+    with pytest.raises(ValueError, match="got a MomentumEncoder, whose weights are buffers"):
+        fine_tune(encoder, bars(40), bars(20, 1), steps=6, batch_size=8)
 
 
 def test_an_encoder_in_double_precision_gives_float32():

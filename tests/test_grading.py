@@ -2,11 +2,12 @@
 
 import csv
 import io
+import os
 import time
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from clbook import cli, grading, submission
 from clbook.grading import Grade, Limits, Task
@@ -164,10 +165,63 @@ def test_limits_that_are_none_are_refused(name):
         Limits(**{name: 0})
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"cells": {"a": 3}, "remarks": [], "seed": 0}', '{"cells": []}'])
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, '{"cells": {"a": 3}, "remarks": [], "seed": 0}',
+                                  '{"cells": []}'])  # fmt: skip
 def test_a_result_that_a_submission_spoilt_is_told(text, tmp_path):
     (tmp_path / "result.json").write_text(text)
     assert submission._read_result(tmp_path / "result.json", "")["remarks"] == ["left no result that can be read"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a system with named pipes")
+def test_a_result_that_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "result.json")
+    assert submission._read_result(tmp_path / "result.json", "")["remarks"] == ["left no result that can be read"]
+
+
+def test_a_long_error_is_cut():
+    output = new_output("error", ename="E", evalue="x" * 10**6, traceback=[])
+    told = submission._outcome(new_code_cell("", outputs=[output]))["message"]
+    assert told.startswith("E: xxx") and len(told) == submission.MAX_MESSAGE
+
+
+@pytest.mark.parametrize("about", [None, {}, {"grade_id": ["a"]}])
+def test_cells_with_other_metadata_than_nbgraders_are_the_learners_own(about):
+    given = handed_in(COSINES)
+    given.cells.append(new_code_cell("mine = 1", metadata={"nbgrader": about}))
+    notebook, remarks = grading.rebuild(given, lab())
+    assert remarks == [] and notebook.cells[-1].source == "mine = 1"
+
+
+def test_a_notebook_that_breaks_the_grading_costs_only_itself(tmp_path):
+    """Half of a character, which JSON can hold and no file."""
+    given = handed_in(COSINES)
+    given.cells.append(new_code_cell("'HALF'"))
+    (tmp_path / "x.ipynb").write_text(nbformat.writes(given).replace("HALF", r"\ud83d"))
+    result = grading.grade_one(tmp_path / "x.ipynb", {"lab9": lab()}, Limits(), learner="J\udcfcrgen")
+    assert result.remarks[-1].startswith("could not be graded: UnicodeEncodeError")
+    assert result.learner == "J\\udcfcrgen"
+    assert (grading.feedback(result) + grading.table([result]) + grading._line(result)).encode()
+
+
+def test_what_is_graded_is_on_disk_at_once_and_in_order(tmp_path, monkeypatch):
+    """Two at a time: the first waits until the others are in the table."""
+    table = tmp_path / "grades" / "grades.csv"
+
+    def grade_one(path, references, limits, *, learner):
+        deadline = time.monotonic() + 60
+        while learner == "a" and not (table.exists() and table.read_text().count("\n") == 4):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return Grade(learner, str(path))
+
+    monkeypatch.setattr(grading, "grade_one", grade_one)
+    put(lab(), tmp_path / "labs" / "lab9" / "lab9.ipynb")
+    for learner in "abcd":
+        put(lab(), tmp_path / "in" / f"{learner}.ipynb")
+    found = grading.grade(tmp_path / "in", out=tmp_path / "grades", labs=tmp_path / "labs", jobs=2)
+    assert [grade.learner for grade in found] == list("abcd")
+    with open(table, newline="") as file:
+        assert [row["learner"] for row in csv.DictReader(file)] == list("abcd")
 
 
 def test_the_key_names_the_questions_of_each_lab(tmp_path, monkeypatch, capsys):
@@ -189,6 +243,15 @@ def put(notebook, path):
 
 
 CELL_SECONDS = 20
+UNGUARDED = """import importlib, unittest.mock
+checks, cosines = unittest.mock.MagicMock(), lambda *_: 1
+def __import__(name):
+    return importlib.import_module(name if 'guard' not in name else 'no such module')"""
+RECODED = "answer2 = 4\nchecks.exercise.Report.require.__code__ = (lambda self: self).__code__"
+PIPE = """import os, signal
+os.remove('../result.json')
+os.mkfifo('../result.json')
+os.kill(os.getppid(), signal.SIGTERM)"""
 REPLACED = "answer2 = 4\nchecks.check_cosine_similarity_matrix = print"
 CONNECT = "import socket\nsocket.create_connection(('127.0.0.1', {port}), 5)"
 SUBMISSIONS = {  # learner: (notebook, verdicts of tasks 1 and 2, words that the remarks hold)
@@ -203,6 +266,9 @@ SUBMISSIONS = {  # learner: (notebook, verdicts of tasks 1 and 2, words that the
     "deleted": (without(handed_in(COSINES), "task2", "task1-check"), ("holds", "deleted"), "task1-check was deleted"),
     "edited": (with_source(handed_in(), "task1-check", "1"), ("not started", "error"), "task1-check was edited"),
     "replaced": (handed_in(COSINES, REPLACED), ("holds", "checks changed"), "the checks were changed"),
+    "unguarded": (handed_in(UNGUARDED, "answer2 = 4"), ("checks changed", "checks changed"), "the checks were changed"),
+    "recoded": (handed_in(COSINES, RECODED), ("holds", "checks changed"), "the checks were changed"),
+    "pipe": (handed_in(PIPE, "answer2 = 4"), ("not run", "not run"), "left no result that can be read"),
     "stranger": (new_notebook(cells=[new_code_cell("1")]), (), "is none of the labs: lab9"),
 }
 

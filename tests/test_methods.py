@@ -328,3 +328,11 @@ def test_a_matrix_that_does_not_fit_is_made_in_chunks(name, loss, rows, monkeypa
 def test_every_method_is_tested_here():
     ours = {n for n, f in vars(methods).items() if getattr(f, "__module__", "") == methods.__name__}
     assert {name for name in ours if not name.startswith("_")} == {"SimCLR", "MoCo", "SupCon", "Triplet"}
+
+
+def test_a_batch_of_one_class_has_no_triplet_and_moves_nothing():
+    """As small batches of unbalanced classes are now and then: no reason to end a run."""
+    method, views = new(methods.Triplet), two_views()
+    loss = method.loss(views, torch.ones_like(LABELS))
+    loss.backward()
+    assert loss == 0 and all((p.grad == 0).all() for p in method.parameters())

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from clbook import models
+from clbook.moco import MomentumEncoder
 from clbook.models import PredictionHead, ProjectionHead, build, conv4, evaluating, feature_dim, load_weights, small
 
 
@@ -393,20 +394,21 @@ def test_files_that_hold_no_weights_of_it_say_so(content, words, tmp_path):
         load_weights(small(4), str(tmp_path), "small")
 
 
+def test_imagenet_weights_and_the_small_stem_do_not_fit(monkeypatch):
+    Download(monkeypatch)
+    with pytest.raises(ValueError, match=r"size mismatch for conv1.*; torchvision's resnets have --stem imagenet"):
+        load_weights(build("resnet18"), "torchvision", "resnet18")
+
+
 def test_torchvision_has_no_weights_of_small():
     with pytest.raises(ValueError, match="expected an encoder of torchvision's for its weights, got small"):
         load_weights(small(4), "torchvision", "small")
 
 
-def test_imagenet_weights_do_not_fit_the_small_stem(monkeypatch):
-    Download(monkeypatch)
-    with pytest.raises(ValueError, match=r"conv1.weight.*give the folder of a run with that model, width and stem"):
-        load_weights(build("resnet18"), "torchvision", "resnet18")
-
-
 # --- bad input ---
 
-TAKE_NOTHING = {"evaluating", "vgg11", "vgg16", "load_weights", "read_weights"}  # or a module; for the last see above
+TAKE_NOTHING = {"evaluating", "first_weight", "vgg11", "vgg16", "load_weights", "read_weights"}  # or a module; for
+# the last two see above
 BAD = {
     **{
         name: [((width,), {}, f"width: expected an integer of at least 1, got {width!r}")
@@ -451,3 +453,10 @@ def test_bad_input_says_what_was_expected_and_what_came(name, case):
 def test_every_public_function_is_in_the_table_of_bad_input():
     ours = {n for n, f in vars(models).items() if getattr(f, "__module__", "") == models.__name__}
     assert set(BAD) == {name for name in ours if not name.startswith("_")} - TAKE_NOTHING
+
+
+def test_the_weights_of_a_momentum_encoder_are_buffers():
+    encoder = MomentumEncoder(small(2).double(), 0.9)
+    assert models.first_weight(encoder).dtype == torch.float64 and not list(encoder.parameters())
+    assert feature_dim(encoder, image_size=16) == 16
+    assert models.first_weight(nn.Flatten()).numel() == 0

@@ -438,6 +438,13 @@ def test_tsne_survives_collapsed_tiny_and_huge_features(features):
     assert np.isfinite(plots.tsne(features)).all()
 
 
+@pytest.mark.parametrize("draw", [plots.tsne, plots.pca])
+def test_maps_take_features_as_training_has_them(draw):
+    features = rand(20, 4).bfloat16().requires_grad_()
+    expected = draw(features.detach().float())
+    assert all(np.array_equal(*pair) for pair in zip(draw(features), expected, strict=True))
+
+
 def test_tsne_refuses_what_is_no_number():
     features = rand(20, 4)
     features[3, 2] = float("nan")
@@ -565,6 +572,11 @@ def test_names_stand_at_their_rows_and_columns():
     assert [(t.get_position()[1], t.get_text()) for t in ax.get_yticklabels()] == [(0, "ant"), (1, "bee")]
     assert [t.get_text() for t in ax.get_xticklabels()] == ["one", "two", "a medium purple striped…"]
     assert {t.get_rotation() for t in ax.get_xticklabels()} == {90}
+    picture = plots.similarity_heatmap(cosines(2), rows=["Animalia_Chordata_Aves_Passeriformes", "b" * 28])
+    assert [t.get_text() for t in picture.figure.axes[0].get_yticklabels()] == [
+        "Animalia_Chordata_Aves_Pass…",
+        "b" * 28,
+    ]
     picture = plots.similarity_heatmap(cosines(41), rows=[*LONG, "one more"])
     assert not any("name" in text.get_text() for text in texts_of(picture))
 

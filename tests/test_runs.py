@@ -669,6 +669,20 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(pictures, tmp_path, monkeyp
     assert RunFolder.reopen(tmp_path).load_checkpoint(config)["log"]["count"] == 2
 
 
+def test_a_run_that_was_killed_over_its_report_goes_on_to_it(pictures, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plots, "tsne", killed)
+    with pytest.raises(KeyboardInterrupt):
+        runs.train(tiny(pictures, checkpoint_minutes=1e-9), tmp_path, progress=False)
+    monkeypatch.undo()
+    assert not (tmp_path / "report.html").exists()
+    line, interrupted = runs.resume(tmp_path, progress=False)
+    assert not interrupted and ", 12 steps, " in line
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+
+
 def test_a_finished_run_has_nothing_to_go_on_from(undisturbed):
     with pytest.raises(ValueError, match="A run that came to its end keeps none; start a new one with --config"):
         runs.resume(undisturbed)
@@ -677,8 +691,10 @@ def test_a_finished_run_has_nothing_to_go_on_from(undisturbed):
 def test_a_second_ctrl_c_stops_at_once(tmp_path):
     before = signal.getsignal(signal.SIGINT)  # a shell's background job ignores it
     with runs._Keeper(RunFolder.reopen(tmp_path), 5) as keeper:
-        signal.raise_signal(signal.SIGINT)
-        assert keeper.stop
+        for number in (signal.SIGINT, signal.SIGTERM):  # one request that came by two ways
+            signal.raise_signal(number)
+            assert keeper.stop
+        keeper.asked -= 2
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
@@ -686,7 +702,14 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "can't read"), ("{", "is no JSON"), ('{"stepz": 3}', "got stepz"), ("[1]", "got no object")],
+    [
+        (None, "can't read"),
+        ("{", "is no JSON"),
+        ('{"stepz": 3}', "got stepz"),
+        ("[1]", "got no object"),
+        ('{"steps": "3"}', "steps: expected int.*, got '3'"),
+        ('{"steps": 0}', "steps: expected a number > 0"),
+    ],
 )
 def test_a_config_that_is_none_is_refused(content, words, tmp_path):
     if content is not None:

@@ -127,6 +127,45 @@ def test_a_recipe_keeps_its_width_and_its_views_to_its_own_encoder_and_size_of_p
         training.new_encoder(TrainConfig.for_data("shapes", model="resnet18", width=24))
 
 
+@pytest.mark.parametrize(
+    ("before", "changes", "left_out"),
+    [
+        ({"model": "conv4", "width": 24, "view_size": 24}, {"model": "resnet18"}, {"width", "view_size"}),
+        ({"model": "conv4", "width": 24, "view_size": 24}, {"image_size": 64}, {"view_size"}),
+        ({"model": "conv4", "width": 24, "view_size": 24}, {"model": "conv4", "image_size": 32, "seed": 7}, set()),
+        ({"model": "conv4", "view_size": 24}, {"image_size": 64, "view_size": 48}, set()),
+        ({"model": "resnet18", "stem": "small"}, {"model": "small"}, {"stem"}),
+        ({"steps": 5}, {"minutes": 2.0}, {"steps"}),
+        ({"minutes": 5.0}, {"epochs": 2}, {"minutes"}),
+        ({"minutes": 5.0}, {"minutes": 2.0}, set()),
+        ({"knn_every": 2.0}, {"evaluations": 3}, {"knn_every"}),
+    ],
+)
+def test_what_was_meant_for_another_setting_is_left_out(before, changes, left_out):
+    config = TrainConfig(**before)
+    assert asdict(config.changed(**changes)) == asdict(config) | dict.fromkeys(left_out) | changes
+
+
+def test_two_limits_are_refused_also_as_changes():
+    with pytest.raises(ValueError, match="expected one of steps, epochs and minutes"):
+        TrainConfig(epochs=3).changed(steps=3, minutes=1.0)
+
+
+def test_what_a_method_cannot_work_with_is_found_before_training(images):
+    assert TrainConfig(method="moco", queue_size=8, batch_size=8).queue_size == 8
+    for symmetric, keys in (False, 9), (True, 16):
+        with pytest.raises(ValueError, match=f"queue_size: expected room for the {keys} keys of a batch, got 8"):
+            TrainConfig(method="moco", queue_size=8, batch_size=keys // (1 + symmetric), symmetric=symmetric)
+    config = tiny(method="sup_con")
+    training.check(images, config, torch.arange(20) % 2)
+    for labels, words in (
+        (None, "these pictures have none"),
+        (torch.zeros(20, dtype=torch.long), "two classes at least"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            training.check(images, config, labels)
+
+
 def test_digits_are_never_mirrored():
     assert TrainConfig.for_data("digits").flip == 0
 
@@ -609,6 +648,10 @@ def test_seconds_go_on_where_they_stopped(images, monkeypatch):
         (lambda s: [1], "got list"),
         (lambda s: s | {"pictures": 21}, "a run on these 20 pictures, got one on 21; bring them back"),
         (lambda s: s | {"config": s["config"] | {"seed": 5}}, "got one with seed = 5 instead of 0; start a new run"),
+        (
+            lambda s: s | {"random": s["random"] | {"views": torch.zeros(16, dtype=torch.uint8)}},
+            "a run on cpu, got one on another kind of device; go on where it began",
+        ),
     ],
 )
 def test_a_state_of_another_run_is_refused(images, change, words):
@@ -726,13 +769,43 @@ def test_a_loss_that_is_no_number_is_told_at_the_next_row(images, monkeypatch, s
     assert len(seen) == measured
 
 
-def test_what_the_first_batch_is_refused_for_is_no_divergence(images, monkeypatch):
+@pytest.mark.parametrize("step", [1, 4])
+def test_what_a_batch_is_refused_for_is_no_divergence(images, monkeypatch, step):
+    calls, true_loss = [], training.SimCLR.loss
+
     def refuse(self, views):
-        raise ValueError("views: these will not do")
+        calls.append(1)
+        if len(calls) == step:
+            raise ValueError("views: these will not do")
+        return true_loss(self, views)
 
     monkeypatch.setattr(training.SimCLR, "loss", refuse)
     with pytest.raises(ValueError, match="these will not do"):
         fit(images, tiny())
+    assert len(calls) == step
+
+
+def test_an_encoder_that_the_last_step_has_spoilt_is_not_measured(images):
+    """No loss has seen it yet; and a monitor may save it."""
+    seen = []
+
+    def monitor(encoder):
+        seen.append(all(tensor.isfinite().all() for tensor in encoder.state_dict().values()))
+        return {}
+
+    with pytest.raises(FloatingPointError, match="after step 1, learning rate inf"):
+        fit(images, tiny(steps=30, evaluations=30, learning_rate=math.inf), monitor=monitor)
+    assert seen == [True]
+
+
+def test_ctrl_c_before_the_first_step_ends_all(images):
+    """There is no run yet that could be reported, or gone on with."""
+
+    def monitor(encoder):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(images, tiny(), monitor=monitor)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -802,14 +875,18 @@ def test_auto_takes_the_best_device_there_is(machine):
         assert training.find_device().type == best
 
 
-def test_a_device_that_is_not_there_is_refused(machine):
+def test_a_device_that_is_not_there_is_refused(machine, monkeypatch):
     machine()
     assert training.find_device("cpu") == torch.device("cpu")
-    for name in ("cuda", "cuda:1", "mps", "gpu", ""):
+    for name in ("cuda", "cuda:1", "mps", "gpu", "", "cpu:1", "cpu:x"):
         with pytest.raises(ValueError, match=rf"device: expected auto or one of this machine's \(cpu\), got '{name}'"):
             training.find_device(name)
     machine(cuda=True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert training.find_device("cuda:1") == torch.device("cuda:1")
+    for name in ("cuda:2", "cuda:-1", "cuda:x"):
+        with pytest.raises(ValueError, match=r"\(cuda, cpu\)"):
+            training.find_device(name)
     with pytest.raises(ValueError, match=r"\(cuda, cpu\)"):
         training.find_device("mps")
 

@@ -7,12 +7,22 @@ import clbook.checks
 
 def fingerprint(module=None, seed="") -> str:
     """A text that changes when anything in `clbook.checks` is replaced, or `module` is something else; and the seed."""
-    if module not in (None, clbook.checks):
+    if module is not None and module is not clbook.checks:
         return f"other {seed}"
     parts = []
     for name in sorted(name for name in sys.modules if name.startswith("clbook.checks")):
         for key, value in sorted(vars(sys.modules[name]).items()):
             if not key.startswith("__"):  # those come and go: a registry of warnings, for one
-                inside = vars(value) if isinstance(value, type) else value if isinstance(value, dict) else {}
-                parts.append((name, key, id(value), id(getattr(value, "__code__", None)), *map(id, inside.values())))
+                parts += [(name, key), *_marks(value), *(mark for each in _inside(value) for mark in _marks(each))]
     return f"{hash(tuple(parts))} {seed}"
+
+
+def _inside(value) -> list:
+    """What a class, an object of the checks' own, or a collection holds."""
+    if isinstance(value, type) or type(value).__module__.startswith("clbook.checks"):
+        return list(vars(value).values()) if hasattr(value, "__dict__") else []
+    return list(value.values()) if isinstance(value, dict) else list(value) if isinstance(value, list | tuple) else []
+
+
+def _marks(value) -> tuple:
+    return id(value), id(getattr(value, "__code__", None)), len(value) if isinstance(value, dict | list | tuple) else 0
