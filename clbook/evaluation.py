@@ -30,8 +30,8 @@ def encode(encoder: nn.Module | None, images: Tensor, *, batch_size: int = 500) 
 
     Args:
         encoder: [N, 3, H, W] float in [0, 1] to [N, D], run in evaluation mode where its weights are and left in the
-            mode it was in. None gives the pixels themselves, the baseline that any encoder has to beat; those of
-            pictures larger than 64 px as means, 32 x 32 of them, for all of a large data set fit into no memory.
+            mode it was in. None gives the pixels themselves, the baseline that any encoder has to beat; of
+            pictures larger than 64 px 32 x 32 means, for all the pixels of many would fit into no memory.
         images: [N, C, H, W], uint8 or float in [0, 1].
 
     Returns:

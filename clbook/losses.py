@@ -525,5 +525,5 @@ def _check_mining(labels: Tensor, margin: float, mining: str) -> None:
     counts = labels.unique(return_counts=True)[1]
     if len(counts) < 2 or counts.max() < 2:
         raise NoTriplet("labels: expected two rows of one label and one of another at least, got "
-                         f"{len(labels)} rows of {len(counts)} label{'s' * (len(counts) != 1)}, no triplet among them. "
-                         "Draw larger batches, or some pictures of each of some classes")  # fmt: skip
+                        f"{len(labels)} rows of {len(counts)} label{'s' * (len(counts) != 1)}, no triplet among them. "
+                        "Draw larger batches, or some pictures of each of some classes")  # fmt: skip

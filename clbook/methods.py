@@ -171,7 +171,8 @@ class Triplet(nn.Module):
         self.margin, self.mining = margin, mining
 
     def loss(self, views: tuple[Tensor, Tensor], labels: Tensor) -> Tensor:
-        """The triplet loss of a batch of pairs, two tensors [N, 3, H, W], and their labels [N], integers: a scalar."""
+        """The triplet loss of a batch of pairs, two tensors [N, 3, H, W], and their labels [N], integers: a scalar, 0
+        where all labels are alike."""
         _check_views(views)
         z = self.head(self.encoder(torch.cat(views)))  # [2N, out_dim]
         z, labels = gather(z), gather(labels.repeat(2))  # all ranks' rows

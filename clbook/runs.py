@@ -267,7 +267,7 @@ def _train(config, data: dict[str, ImageSet], run: RunFolder | None, state: dict
 
 def _finish(run: RunFolder, fit: Fit, bank: ImageSet, test: ImageSet, baselines: dict[str, float]) -> str:
     """Look at the test split, which is done here alone, and write what is found; the summary's line."""
-    random = training.new_encoder(fit.config).to(next(fit.encoder.parameters()).device)
+    random = training.new_encoder(fit.config).to(models.first_weight(fit.encoder).device)
     scores = {name: evaluation.knn_score(encoder, bank, test) for name, encoder in
               (("trained", fit.encoder), ("pixels", None), ("random encoder", random))
               if bank.labels is not None}  # fmt: skip
