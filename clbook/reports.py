@@ -54,7 +54,7 @@ def environment(config: TrainConfig) -> dict[str, str | int]:
         "system": platform.platform(),
         "machine": platform.machine(),
         "device": name,
-        "precision": training.find_precision(config.precision, device),
+        "precision": training.find_precision(config.precision, device, config.side()),
         "threads": torch.get_num_threads(),
     }
 

@@ -136,10 +136,13 @@ class TrainConfig:
             stem = "imagenet" if self.image_size >= IMAGENET_STEM_FROM else "small"
         return {key: value for key, value in (("width", self.width), ("stem", stem)) if value is not None}
 
+    def side(self) -> int:
+        """The side of a view in pixels."""
+        return self.view_size or self.image_size
+
     def views(self) -> TwoViews:
         """The random views that the configuration asks for."""
-        size = self.view_size or self.image_size
-        return TwoViews(size, (self.crop, 1.0), self.flip, self.rotation, self.brightness, self.contrast,
+        return TwoViews(self.side(), (self.crop, 1.0), self.flip, self.rotation, self.brightness, self.contrast,
                         self.saturation, self.hue, self.jitter, self.gray)  # fmt: skip
 
 
@@ -242,7 +245,7 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor |
     if not distributed.is_writer():
         monitor, on_row, progress = None, None, False
     device = find_device(config.device)
-    precision = find_precision(config.precision, device)
+    precision = find_precision(config.precision, device, config.side())
     method = method.to(device, memory_format=torch.channels_last).train()
     distributed.replicate(method)
     if config.compile:
@@ -320,28 +323,35 @@ def find_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def find_precision(name: str, device: torch.device) -> str:
+def find_precision(name: str, device: torch.device, view_size: int | None = None) -> str:
     """ "fp32", "bf16" or "fp16"; "auto" is bf16 where the device computes in it (a CPU without such instructions
-    crawls). "fp16" is for older GPUs: gradients are scaled so that small ones don't vanish."""
+    crawls). "fp16" is for older GPUs: gradients are scaled so that small ones don't vanish.
+
+    On a CPU views of less than 17 px are for fp32: an encoder's last stride can meet a map of one pixel, and the
+    weights that then see nothing but padding get from torch 2.14 in bf16, as gradient, whatever is in memory.
+    """
     _check_kind("device", device, torch.device)
     if name not in ("auto", "fp32", "bf16", "fp16"):
         raise ValueError(f"precision: expected auto, fp32, bf16 or fp16, got {name!r}")
+    tiny = device.type == "cpu" and view_size is not None and view_size < 17
+    if name == "bf16" and tiny:
+        raise ValueError(f"precision: expected fp32 for views of {view_size} px on a CPU, which in bf16 gets wrong "
+                         "gradients below 17 px, got 'bf16'; take fp32, or larger views")  # fmt: skip
     if name != "auto":
         return name
     if device.type == "cpu":
-        return (
-            "bf16" if any(torch.cpu.get_capabilities().get(c) for c in ("avx512_bf16", "amx_bf16", "bf16")) else "fp32"
-        )
+        has = any(torch.cpu.get_capabilities().get(kind) for kind in ("avx512_bf16", "amx_bf16", "bf16"))
+        return "bf16" if has and not tiny else "fp32"
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
 def check(images: Tensor, config: TrainConfig, labels: Tensor | None = None) -> None:
     """Raise a `ValueError` or `TypeError` for whatever would keep `fit` from starting."""
     _check_images(images, config)
-    find_precision(config.precision, find_device(config.device))
+    find_precision(config.precision, find_device(config.device), config.side())
     method = _new_method(config)  # finds out whether `init` can be read
     _check_labels(labels, images, method)
-    for size in {config.image_size, config.view_size or config.image_size}:
+    for size in {config.image_size, config.side()}:
         models.feature_dim(method.encoder, size)  # a VGG can't take small pictures
 
 

@@ -366,10 +366,10 @@ def test_an_encoder_that_will_not_do_is_found_before_training(images, changes, m
 
 
 def test_bf16_trains_on_a_cpu(images):
-    run = fit(images, tiny(precision="bf16", steps=3, evaluations=3))
+    run = fit(images, tiny(precision="bf16", view_size=20, steps=3, evaluations=3))
     assert all(math.isfinite(row["loss"]) for row in run.history[1:])
     assert {parameter.dtype for parameter in run.method.parameters()} == {torch.float32}
-    assert not equal(weights(run.method), weights(fit(images, tiny(steps=3)).method))
+    assert not equal(weights(run.method), weights(fit(images, tiny(precision="fp32", view_size=20, steps=3)).method))
 
 
 # --- history ----------------------------------------------------------------------------------------------
@@ -561,7 +561,7 @@ RESUMED = [
     {"method": "moco", "queue_size": 17, "symmetric": True},
     {"method": "sup_con"},
     {"method": "triplet", "mining": "hard", "margin": 0.5},
-    {"method": "simclr", "precision": "bf16"},
+    {"method": "simclr", "precision": "bf16", "view_size": 20},
     {"method": "simclr", "precision": "fp16"},
 ]
 
@@ -902,6 +902,34 @@ def test_auto_is_bf16_where_the_processor_has_it(monkeypatch, capabilities, foun
     assert training.find_precision("bf16", torch.device("cpu")) == "bf16"
 
 
+def test_small_views_are_for_fp32_on_a_cpu(monkeypatch, images):
+    """Of a stride that meets one pixel oneDNN's bf16 gradient has whatever was in memory, where the kernel's weights
+    see nothing but padding."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert [training.find_precision("auto", cpu, side) for side in (1, 16, 17, 32)] == ["fp32", "fp32", "bf16", "bf16"]
+    assert training.find_precision("fp16", cpu, 16) == "fp16" and training.find_precision("bf16", cuda, 16) == "bf16"
+    with pytest.raises(ValueError, match=r"expected fp32 for views of 16 px on a CPU, .*, got 'bf16'; take"):
+        training.check(images, tiny(precision="bf16"))
+    with pytest.raises(ValueError, match="views of 16 px"):
+        fit(images, tiny(precision="bf16"))
+    assert equal(*(weights(fit(images, tiny(precision=name)).method) for name in ("auto", "fp32")))
+
+
+@pytest.mark.parametrize(("name", "stem"), [(name, stem) for name in models.ENCODERS for stem in models.STEMS
+                                            if stem == "small" or name.startswith("resnet")])  # fmt: skip
+def test_from_17_pixels_on_every_stride_meets_enough(name, stem):
+    def look(conv, given):
+        met.append(min(given[0].shape[-2:]) >= max(conv.stride))
+
+    met, encoder = [], models.build(name, **({"stem": stem} if name.startswith("resnet") else {})).eval()
+    for layer in encoder.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_pre_hook(look)
+    models.feature_dim(encoder, 32 if name.startswith("vgg") else 17)
+    assert met and all(met)
+
+
 def test_auto_is_bf16_on_a_card_that_computes_in_it(monkeypatch):
     for there, found in ((True, "bf16"), (False, "fp32")):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, there=there: there)
@@ -1087,15 +1115,16 @@ def test_half_precision_is_that_of_the_encoder_on_channels_last_pictures(images,
 
     seen, method = {}, Watched(models.build("small", width=4))
     method.encoder[0].register_forward_hook(look)
-    run = fit(images, tiny(precision=precision, steps=3), method=method)
+    run = fit(images, tiny(precision=precision, view_size=20, steps=3), method=method)
     assert seen == {"pictures": True, "weights": True, "made": (dtype, True), "loss": torch.float32}
     assert {p.dtype for p in run.method.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_learns_nearly_what_full_precision_does(images, precision):
+@pytest.mark.parametrize(("precision", "size"), [("bf16", 20), ("fp16", 16)])
+def test_half_precision_learns_nearly_what_full_precision_does(images, precision, size):
     full, half = (
-        fit(images, tiny(steps=10, evaluations=0, precision=p)).history[-1]["loss"] for p in ("fp32", precision)
+        fit(images, tiny(steps=10, evaluations=0, precision=p, view_size=size)).history[-1]["loss"]
+        for p in ("fp32", precision)
     )
     assert half != full and half == pytest.approx(full, abs=0.02)
 
