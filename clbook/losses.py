@@ -96,9 +96,9 @@ def nt_xent(view1: Tensor, view2: Tensor, *, temperature: float, chunk_size: int
     if len(view1) < 2:
         raise ValueError(f"expected at least 2 pairs (the others are the negatives), got {len(view1)}")
     with _full_precision(view1.device):
-        z = torch.cat(_unit(view1, view2))  # [2N, D]
-        positive = (z * z.roll(len(view1), 0)).sum(1)  # [2N], z_i . z_p(i)
-        return (_log_sum_exp_others(z, temperature, chunk_size) - positive / temperature).mean()
+        (z,) = _unit(torch.cat(_full(view1, view2)))  # [2N, D]
+        positive = (z[: len(view1)] * z[len(view1) :]).sum(1)  # [N], z_i . z_p(i), and z_p(i) . z_i
+        return (_log_sum_exp_others(z, temperature, chunk_size).view(2, -1) - positive / temperature).mean()
 
 
 def sup_con(embeddings: Tensor, labels: Tensor, *, temperature: float, chunk_size: int | None = None) -> Tensor:
@@ -171,7 +171,8 @@ class _SumExpOthers(torch.autograd.Function):
         for rows in ctx.blocks:
             weights = _exp_from_diagonal(z, rows, temperature)  # [B, M - start]
             total[rows] += weights.sum(1)
-            total[rows.stop :] += weights[:, rows.stop - rows.start :].sum(0)
+            if rows.stop < len(z):
+                total[rows.stop :] += weights[:, rows.stop - rows.start :].sum(0)
             if chunk_size is None:
                 kept.append(weights)
         ctx.save_for_backward(z, *kept)
@@ -185,9 +186,10 @@ class _SumExpOthers(torch.autograd.Function):
         with _full_precision(z.device):  # the caller's backward() may stand in an autocast of its own
             for i, rows in enumerate(ctx.blocks):
                 weights = kept[i] if kept else _exp_from_diagonal(z, rows, ctx.temperature)
-                weights = weights * (g[rows, None] + g[rows.start :])  # [B, M - start]
+                weights = (g[rows, None] + g[rows.start :]).mul_(weights)  # [B, M - start]
                 grad[rows].addmm_(weights, z[rows.start :])
-                grad[rows.stop :].addmm_(weights[:, rows.stop - rows.start :].T, z[rows])
+                if rows.stop < len(z):
+                    grad[rows.stop :].addmm_(weights[:, rows.stop - rows.start :].T, z[rows])
         return grad.div_(ctx.temperature), None, None
 
 
@@ -259,8 +261,8 @@ def _full_precision(device: torch.device):
     try:
         for backend, _ in coarse:
             backend.fp32_precision = "ieee"
-        has_autocast = torch.amp.is_autocast_available(device.type)
-        with torch.autocast(device.type, enabled=False) if has_autocast else nullcontext():
+        autocast = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+        with torch.autocast(device.type, enabled=False) if autocast else nullcontext():
             yield
     finally:
         for backend, precision in coarse:
@@ -482,7 +484,8 @@ def _check_rows(**rows: Tensor) -> None:
             raise TypeError(f"{name}: expected a floating-point tensor [N, D], got {_kind(x)}")
         if x.ndim != 2 or 0 in x.shape:
             raise ValueError(f"{name}: expected [N, D], neither of them 0, got {list(x.shape)}")
-        if x.device.type == "cpu" and not x.isfinite().all():
+        # A finite sum has finite terms, and takes a third of the time. (One that isn't may only have overflowed.)
+        if x.device.type == "cpu" and not x.detach().sum().isfinite() and not x.isfinite().all():
             raise NotFinite(f"{name}: expected finite numbers, got NaN or infinity. Look at the step before this one")
 
 

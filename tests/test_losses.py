@@ -175,6 +175,13 @@ def test_nothing_overflows_at_a_small_temperature(name, chunk_size):
     assert got[0].item() == pytest.approx(expected[0].item(), rel=2e-5, abs=2e-5)
 
 
+def test_numbers_whose_sum_overflows_are_finite():
+    view1, view2 = (1000 * (view.abs() + 1) for view in views(20, 8, dtype=torch.float16))
+    assert view1.sum().isinf() and view1.isfinite().all()
+    expected = dense(view1.double(), view2.double(), temperature=0.1).item()
+    assert nt_xent(view1, view2, temperature=0.1).item() == pytest.approx(expected, rel=1e-5)
+
+
 # --- precision ---
 
 
