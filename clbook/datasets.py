@@ -82,7 +82,7 @@ _PER_IMAGE = ("images", "labels", "factors", "masks", "boxes", "captions", "file
 def _check_index(index: Sequence[int] | Tensor, n: int) -> Tensor:
     if not isinstance(index, Tensor | np.ndarray | Sequence) or isinstance(index, str):
         raise TypeError(f"index: expected integers [M], or a mask [{n}] of bool, got {type(index).__name__}")
-    index = torch.as_tensor(index)
+    index = torch.as_tensor(index).cpu()  # on the CPU it fits tensors anywhere
     if index.is_floating_point() and index.numel():  # an empty list makes a tensor of floats
         raise TypeError(f"index: expected integers [M], or a mask [{n}] of bool, got {index.dtype}")
     if index.ndim != 1 or (index.dtype == torch.bool and len(index) != n):
@@ -571,16 +571,16 @@ def _load_folder(path: Path, split: str | None, n: int | None, seed: int, size: 
 def _find_all(path: Path) -> tuple[list[tuple[Path, int]], tuple[str, ...]]:
     """As `_find_split`, of all splits."""
     own = _own_splits(path)
-    pictures, classes = _find_pictures(path / "train" if own else path)
-    return pictures + [pair for split in own[1:] for pair in _find_own(path, split, classes)], classes
+    pictures, classes = _find_pictures(own.pop("train", path))
+    return pictures + [pair for split in own for pair in _find_own(own[split], split, classes)], classes
 
 
 def _find_split(path: Path, split: str) -> tuple[list[tuple[Path, int]], tuple[str, ...]]:
     """The (file, label) pairs of a split, and the names of the classes (none for a flat folder)."""
     own = _own_splits(path)
-    pictures, classes = _find_pictures(path / "train" if own else path)
-    if split in own[1:]:
-        return _find_own(path, split, classes), classes
+    pictures, classes = _find_pictures(own.pop("train", path))
+    if split in own:
+        return _find_own(own[split], split, classes), classes
     share = {s: 0.1 for s in SPLITS[1:] if s not in own}
     part = _cut(pictures, share, path)[split]
     if not part:
@@ -589,10 +589,15 @@ def _find_split(path: Path, split: str) -> tuple[list[tuple[Path, int]], tuple[s
     return part, classes
 
 
-def _own_splits(path: Path) -> list[str]:
-    """The splits that have a folder of their own: none, or train and perhaps others."""
-    own = [s for s in SPLITS if (path / s).is_dir()]
-    others = [d.name for d in sorted(path.iterdir()) if own and d.name not in own and _holds_pictures(d)]
+def _own_splits(path: Path) -> dict[str, Path]:
+    """The splits that have a folder of their own: none, or train and perhaps others. `Train` will do, unless it stands
+    beside other classes."""
+    folders = [d for d in sorted(path.iterdir()) if d.is_dir()]
+    named = {d.name.lower(): d for d in folders if d.name.lower() in SPLITS}
+    own = {split: named[split] for split in SPLITS if split in named}
+    others = [d.name for d in folders if own and d not in own.values() and _holds_pictures(d)]
+    if others and not any(d.name in SPLITS for d in folders):
+        return {}
     if others:
         raise ValueError(f"folder: {str(path)!r} holds {' and '.join(own)} beside {_few(others)}; expected splits or "
                          "classes, not both. Rename the class, or move the other folders away")  # fmt: skip
@@ -603,7 +608,7 @@ def _own_splits(path: Path) -> list[str]:
 
 def _find_own(path: Path, split: str, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
     """The pairs of a split that has a folder, with the labels that `train` gives its classes."""
-    found, names = _find_pictures(path / split)
+    found, names = _find_pictures(path)
     if not set(names) <= set(classes) or bool(names) != bool(classes):
         raise ValueError(f"folder: expected the classes of 'train' ({_few(classes)}) in {split!r}, got {_few(names)}")
     return [(file, classes.index(names[label]) if classes else 0) for file, label in found]

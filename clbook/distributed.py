@@ -91,11 +91,13 @@ def _start(rank: int | None, world_size: int | None, file: str | Path | None, ti
     if gpus:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank or 0)) % gpus)
     backend = "cpu:gloo,cuda:nccl" if gpus and distributed.is_nccl_available() else "gloo"
-    place = {"init_method": Path(file).absolute().as_uri(), "rank": rank, "world_size": world_size} if file else {}
     # Imported later, which the first optimizer does, its functions take the group for their default argument. It and
     # its threads then outlive `group`, and one that lets go of a tensor while Python ends aborts the process.
     importlib.import_module("torch.distributed.nn.functional")
     with _together():
+        place = {"rank": rank, "world_size": world_size} if file else {}
+        if file:  # not as an address, of which torch takes "%20" for a part of the name
+            place["store"] = distributed.FileStore(str(Path(file).absolute()), world_size)
         distributed.init_process_group(backend, timeout=timeout, **place)
 
 

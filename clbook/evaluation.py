@@ -46,9 +46,10 @@ def encode(encoder: nn.Module | None, images: Tensor, *, batch_size: int = 500) 
     if encoder is None:
         return torch.cat([_pixels(batch) for batch in images.split(batch_size)])
     _check_encoder(encoder)
-    device = _device(encoder)
+    weight = first_weight(encoder)
     with evaluating(encoder):
-        return torch.cat([encoder(to_float(batch.to(device))).float().cpu() for batch in images.split(batch_size)])
+        batches = (to_float(batch.to(weight.device)).to(weight.dtype) for batch in images.split(batch_size))
+        return torch.cat([encoder(batch).float().cpu() for batch in batches])
 
 
 def _pixels(images: Tensor) -> Tensor:
@@ -95,12 +96,12 @@ def knn_predict(
     if not _is_count(k) or k > len(bank):
         raise ValueError(f"k: expected an integer from 1 to {len(bank)}, the size of the bank, got {k!r}")
     _check_positive("temperature", temperature)
-    classes = int(bank_labels.max()) + 1
+    classes, places = bank_labels.unique(return_inverse=True)  # sorted; labels may be large numbers
     predicted = []
     for nearest, rows in _neighbours(bank, queries, k):  # [m, k]
         votes = ((nearest - nearest[:, :1]) / temperature).exp()  # relative to the nearest, which can't underflow
-        votes = nearest.new_zeros(len(rows), classes).scatter_add_(1, bank_labels[rows], votes)
-        predicted.append(votes.argmax(1))
+        votes = nearest.new_zeros(len(rows), len(classes)).scatter_add_(1, places[rows], votes)
+        predicted.append(classes[votes.argmax(1)])
     return torch.cat(predicted)
 
 
@@ -118,8 +119,8 @@ def knn_score(
             _check_has_labels(s)
         elif factor not in s.factors:
             raise ValueError(f"factor: expected one of {', '.join(s.factors) or '(none)'} for {s.name}, got {factor!r}")
-    target = [s.labels if factor is None else s.factors[factor] for s in (bank, queries)]
-    features = [encode(encoder, s.images) for s in (bank, queries)]
+    target = [(s.labels if factor is None else s.factors[factor]).cpu() for s in (bank, queries)]
+    features = [encode(encoder, s.images) for s in (bank, queries)]  # on the CPU
     return knn_accuracy(features[0], target[0], features[1], target[1], k=min(k, len(bank)) if _is_count(k) else k)
 
 
@@ -295,18 +296,20 @@ def fine_tune(encoder: nn.Module, train: ImageSet, val: ImageSet, test: ImageSet
         _check_count(name, count)
     learning_rates = _positive_numbers("learning_rates", learning_rates)
     _check_positive("weight_decay", weight_decay, or_zero=True)
-    device = _device(encoder)
+    weight = first_weight(encoder)
+    device = weight.device
     marks = {-(-steps * (i + 1) // evaluations) for i in range(evaluations)}
     history, best, state = [], None, None
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # the caller's numbers stay
-        for rate in learning_rates:
-            torch.manual_seed(seed)
+    seed_all = torch.default_generator.manual_seed if device.type == "cpu" else torch.manual_seed
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if device.type == "cuda" else []):
+        for rate in learning_rates:  # the caller's random numbers stay (those of Apple's MPS don't)
+            seed_all(seed)
             model = _classifier(encoder, train)
             optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=weight_decay)
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
             for step, (images, labels) in enumerate(_batches(train, batch_size, steps, augment, device, seed), 1):
                 optimizer.zero_grad()
-                F.cross_entropy(model(images), labels).backward()
+                F.cross_entropy(model(images.to(weight.dtype)), labels).backward()
                 optimizer.step()
                 schedule.step()
                 if step in marks:
@@ -325,7 +328,7 @@ def _classifier(encoder: nn.Module, train: ImageSet) -> nn.Sequential:
         raise ValueError("encoder: expected one with weights to train, got a "
                          f"{type(encoder).__name__}, whose weights are buffers; load them into an encoder")  # fmt: skip
     head = nn.Linear(feature_dim(encoder, train.images.shape[-1]), max(len(train.classes), int(train.labels.max()) + 1))
-    return nn.Sequential(copy.deepcopy(encoder).requires_grad_(), head.to(_device(encoder))).train()
+    return nn.Sequential(copy.deepcopy(encoder).requires_grad_(), head.to(first_weight(encoder))).train()
 
 
 def _batches(train: ImageSet, size: int, steps: int, augment, device: torch.device, seed: int):
@@ -641,10 +644,6 @@ def _effective_rank(spectrum: Tensor) -> float:
 
 
 # --- what is taken ----------------------------------------------------------------------------------------
-
-
-def _device(encoder: nn.Module) -> torch.device:
-    return first_weight(encoder).device
 
 
 def _describe(value) -> str:

@@ -9,7 +9,7 @@ import html
 import io
 import itertools
 import re
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -96,9 +96,11 @@ def grade(
                 write_whole(out / "feedback" / f"{_page_name(result, pages)}.html", feedback(result).encode())
                 write_whole(out / "grades.csv", table([grades[path] for path in paths if path in grades]).encode())
                 print(_line(result), flush=True)
-        finally:
+        finally:  # after Ctrl-C, which the others' processes haven't heard
             for waiting in under_way:
                 waiting.cancel()
+            while wait(under_way, 0.2).not_done:
+                submission.stop()
     return [grades[path] for path in paths]
 
 

@@ -13,6 +13,7 @@ package: `torchvision.models.resnet18().load_state_dict(state, strict=False)` mi
 import difflib
 import inspect
 import itertools
+from collections import OrderedDict
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -105,7 +106,16 @@ def vgg16() -> nn.Sequential:
     return _Vgg("D")
 
 
-class _Vgg(nn.Sequential):
+class _Layers(nn.Sequential):
+    """Its slices are plain Sequentials: torch would call this class with the layers."""
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return nn.Sequential(OrderedDict(list(self._modules.items())[index]))
+        return super().__getitem__(index)
+
+
+class _Vgg(_Layers):
     def __init__(self, column: str):
         from torchvision.models import vgg
 
@@ -260,7 +270,7 @@ def feature_dim(encoder: nn.Module, image_size: int = 32) -> int:
     return features.shape[1]
 
 
-class ProjectionHead(nn.Sequential):
+class ProjectionHead(_Layers):
     """The head g that makes z = g(h) for the loss and is thrown away after training. [N, in_dim] to [N, out_dim].
 
     Args:
@@ -291,7 +301,7 @@ class ProjectionHead(nn.Sequential):
         super().__init__(*layers)
 
 
-class PredictionHead(nn.Sequential):
+class PredictionHead(_Layers):
     """The head h that predicts one view's z from the other's, p = h(z): a linear layer, batch-norm, ReLU, a linear
     layer. [N, dim] to [N, dim].
 

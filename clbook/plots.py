@@ -179,11 +179,12 @@ def curves(history: Sequence[Mapping[str, float]], *, baselines: Mapping[str, fl
         ax.set_position((left / 9, 0.16, width / 9, 0.74))
         ax.set_xlabel("step", color=INK, fontsize=9)
         ax.set_xlim(0, steps or max([row["step"] for row in history] + [1]))
-    top = max([value for _, value in loss] + [chance or 0]) or 1
+    low, top = (f([value for _, value in loss] + [chance or 0, 0]) for f in (min, max))
     axes[0, 0].set_title("loss (lower: the task is solved better)", color=INK)
-    axes[0, 0].set_ylim(0, 1.08 * top)
+    axes[0, 0].set_ylim(1.08 * low, 1.08 * (top if low or top else 1))
     axes[0, 1].set_title(f"{'kNN accuracy' if metric == 'knn' else metric} (higher is better)", color=INK)
-    axes[0, 1].set_ylim(0, 1.02)
+    values = [value for _, value in score] + [0, 1, *baselines.values()]
+    axes[0, 1].set_ylim(1.02 * min(values), 1.02 * max(values))
     _curve(axes[0, 0], loss, PALETTE[0], "", guess)
     _curve(axes[0, 1], score, PALETTE[3], "o", baselines)
     fall = f" ends at {loss[-1][1]:.2f}" if loss else " is not measured yet"
@@ -219,7 +220,8 @@ def curves_of_runs(runs: Mapping[str, Sequence[Mapping[str, float]]], *, metric:
     for ax, title in zip(axes[0], ("loss", "kNN accuracy" if metric == "knn" else metric), strict=True):
         ax.set_title(title, color=INK)
         ax.set_xlabel("step", color=INK, fontsize=9)
-        ax.set_ylim(bottom=0)
+        if ax.dataLim.ymin >= 0:  # a negative cosine is a loss, too
+            ax.set_ylim(bottom=0)
         ax.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     names = [f"…{name[-99:]}" if len(name) > 100 else name for name in runs]
     legend = figure.legend(axes[0, 0].lines, names, loc="outside lower left", frameon=False, fontsize=9)
@@ -244,8 +246,8 @@ def _curve(ax: Axes, points, color: str, marker: str, lines: Mapping[str, float]
         zorder=3,
     )
     ax.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-    top = ax.get_ylim()[1]
-    places = _apart(list(lines.values()), 0.065 * top, top)
+    bottom, top = ax.get_ylim()
+    places = _apart(list(lines.values()), 0.065 * (top - bottom), top)
     for i, (name, value) in enumerate(lines.items()):
         ax.axhline(value, color=INK, linewidth=1.1, linestyle=("--", ":", "-.")[i % 3])
         ax.text(1.015, places[i], _label(name, value), transform=ax.get_yaxis_transform(), va="center", fontsize=8.5,

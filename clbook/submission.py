@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import site
 import stat
 import subprocess
 import sys
@@ -68,6 +69,7 @@ def run_apart(notebook, limits: Limits) -> dict:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        _under_way.add(process)
         remark = ""
         try:
             if process.wait(limits.total_seconds) != 0:
@@ -76,7 +78,17 @@ def run_apart(notebook, limits: Limits) -> dict:
             remark = f"was stopped after {limits.total_seconds:g} s in all"
         finally:
             _stop(process)
+            _under_way.discard(process)
         return _read_result(room / "result.json", remark)
+
+
+_under_way: set[subprocess.Popen] = set()
+
+
+def stop() -> None:
+    """End every submission that is being run, whichever thread waits for it."""
+    for process in list(_under_way):
+        _stop(process)
 
 
 def _read_result(path: Path, remark: str) -> dict:
@@ -110,10 +122,12 @@ def without_network() -> list[str]:
 
 def _environment(room: Path) -> dict[str, str]:
     """Little of ours: no tokens, no keys, another home."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "PYTHONPATH", "SYSTEMROOT") if name in os.environ}
-    home = str(room / "home")
-    ours = {"HOME": home, "TMPDIR": home, "MPLCONFIGDIR": str(room / "matplotlib"), "IPYTHONDIR": home}
-    return kept | ours | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "SYSTEMROOT") if name in os.environ}
+    home = dict.fromkeys(("HOME", "TMPDIR", "IPYTHONDIR", "USERPROFILE", "APPDATA", "TEMP", "TMP"), str(room / "home"))
+    packages = os.environ.get("PYTHONPATH", "")  # of parts that may hang on the folder that we are in
+    ours = {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, packages.split(os.pathsep)))} if packages else {}
+    ours |= {"PYTHONUSERBASE": site.getuserbase(), "MPLCONFIGDIR": str(room / "matplotlib")}
+    return kept | home | ours | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _copy_font_list(room: Path) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 import time
 import typing
 from collections.abc import Callable, Iterator
@@ -309,8 +310,10 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor |
 
 
 def find_device(name: str = "auto") -> torch.device:
-    """The device of that name; "auto" is CUDA, else Apple's MPS, else the CPU."""
-    have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    """The device of that name; "auto" is CUDA, else Apple's MPS, else the CPU. Processes of a group exchange nothing
+    over MPS, and need a GPU each."""
+    alone = distributed.world_size() == 1
+    have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available() and alone, "cpu": True}
     _check_kind("device", name, str)
     if name == "auto":
         name = next(device for device, there in have.items() if there)
@@ -319,6 +322,10 @@ def find_device(name: str = "auto") -> torch.device:
     if not have.get(kind) or (number and number not in numbers):
         there = ", ".join(device for device, there in have.items() if there)
         raise ValueError(f"device: expected auto or one of this machine's ({there}), got {name!r}")
+    here, seen = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+    if kind == "cuda" and not alone and here > seen and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        raise ValueError(f"device: expected a GPU for each of the {here} processes on this machine, got {seen}; start "
+                         f"{seen} (--nproc-per-node {seen}), or take --device cpu")  # fmt: skip
     return torch.device(name)
 
 
@@ -411,7 +418,7 @@ def _new_method(config: TrainConfig, *, fresh: bool = False) -> nn.Module:
     """The method as it is before the first step; `fresh` leaves out the weights that the config's `init` would load."""
     _check_kind("config", config, TrainConfig)
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
-        torch.manual_seed(config.seed)
+        torch.default_generator.manual_seed(config.seed)  # torch.manual_seed is for GPUs, too, which aren't needed here
         encoder = models.build(config.model, **config.options())
         if config.init is not None and not fresh:
             models.load_weights(encoder, config.init, config.model)  # before a momentum encoder copies them

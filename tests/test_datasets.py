@@ -448,6 +448,14 @@ def test_top_folders_named_after_splits_are_splits(tmp_path):
         assert_colors(part)
 
 
+def test_capital_letters_name_splits_unless_they_name_classes(tmp_path):
+    fill(tmp_path, [f"a/{split}/{kind}/{split}{kind}{i}.png" for split in ("Train", "TEST") for kind in ("cat", "dog")
+                    for i in range(20)])  # fmt: skip
+    assert [len(part) for part in splits_of(tmp_path / "a").values()] == [36, 4, 40]
+    fill(tmp_path, [f"b/{kind}/{kind}{i}.png" for kind in ("Bus", "Train") for i in range(20)])
+    assert load_folder(tmp_path / "b", image_size=8).classes == ("Bus", "Train")
+
+
 def test_a_missing_val_is_cut_from_train_and_test_stays_whole(tmp_path):
     fill(tmp_path, [f"{top}/{kind}/{top}{kind}{i}.png" for top in ("train", "test") for kind in ("cat", "dog")
                     for i in range(20)])  # fmt: skip

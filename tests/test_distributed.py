@@ -229,7 +229,7 @@ def started(tmp_path_factory):
     groups = {}
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
     for size in (2, 4):
-        folder = tmp_path_factory.mktemp(f"group{size}")
+        folder = tmp_path_factory.mktemp(f"José's group of {size}")
         draw(folder / "pictures") if size == 2 else None
         groups[size] = folder, [
             subprocess.Popen([sys.executable, __file__, str(folder), str(rank), str(size)], env=environment,

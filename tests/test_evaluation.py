@@ -6,6 +6,7 @@ import math
 import re
 import statistics
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from clbook import evaluation
+from clbook import evaluation, training
+from clbook.checks import clinic
 from clbook.datasets import ImageSet
 from clbook.evaluation import (
     Interval,
@@ -116,6 +118,13 @@ def test_a_small_temperature_does_not_underflow():
     """exp((s - 1) / t) is 0 for each of these neighbours, and label 0, which has none, would win."""
     bank, labels = on_circle(100, 255, 256), torch.tensor([3, 1, 1])
     assert knn_predict(bank, labels, on_circle(0), k=3, temperature=0.003).item() == 3
+
+
+def test_labels_may_be_large_numbers():
+    """A vote needs room for the labels that there are, not for all up to the largest: 40 GB here."""
+    bank, labels = on_circle(0, 5, 90, 95), torch.tensor([10_000_000, 10_000_000, 7, 7])
+    assert knn_predict(bank, labels, on_circle(*range(0, 5), *range(88, 93)).repeat(100, 1), k=3).tolist() == [
+        *[10_000_000] * 5, *[7] * 5] * 100  # fmt: skip
 
 
 def test_a_tie_goes_to_the_lowest_label_every_time():
@@ -857,8 +866,32 @@ def test_a_momentum_encoder_is_measured_and_not_fine_tuned():
         fine_tune(encoder, bars(40), bars(20, 1), steps=6, batch_size=8)
 
 
-def test_an_encoder_in_double_precision_gives_float32():
-    assert encode(small(2).double(), pictures().double() / 255).dtype == torch.float32
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_encoders_and_pictures_of_any_precision_give_float32(dtype):
+    encoder = small(2).double()
+    expected = encode(encoder, pictures().double() / 255)
+    encoder.to(dtype)
+    for images in (pictures(), pictures() / 255, pictures().double() / 255):
+        features = encode(encoder, images)
+        assert features.dtype == torch.float32
+        assert torch.allclose(features, expected, atol=0.05 if dtype == torch.bfloat16 else 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_fine_tuning_takes_encoders_and_pictures_of_other_precisions(dtype):
+    sets = [replace(s, images=s.images.double() / 255) for s in (bars(40), bars(20, 1))]
+    tuned = fine_tune(tiny().to(dtype), *sets, steps=2, batch_size=8)
+    assert next(tuned.model.parameters()).dtype == dtype
+
+
+def test_random_numbers_of_gpus_are_left_alone(monkeypatch):
+    """torch.manual_seed is for all GPUs, too, and nothing here brings theirs back."""
+    encoder, sets = tiny(), (bars(40), bars(20, 1))
+    pictures16 = torch.randint(256, (64, 3, 16, 16), dtype=torch.uint8)
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: pytest.fail("seeds the GPUs"))
+    fine_tune(encoder, *sets, steps=2, batch_size=8)
+    training.new_encoder(training.TrainConfig(width=2))
+    clinic.train(pictures16, steps=1)
 
 
 # --- knn_score ---

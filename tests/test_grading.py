@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import site
 import time
 
 import nbformat
@@ -252,6 +253,7 @@ PIPE = """import os, signal
 os.remove('../result.json')
 os.mkfifo('../result.json')
 os.kill(os.getppid(), signal.SIGTERM)"""
+COPIES = "import copy, torch\ncopy.copy(torch.ones(1))\n"
 REPLACED = "answer2 = 4\nchecks.check_cosine_similarity_matrix = print"
 CONNECT = "import socket\nsocket.create_connection(('127.0.0.1', {port}), 5)"
 SUBMISSIONS = {  # learner: (notebook, verdicts of tasks 1 and 2, words that the remarks hold)
@@ -268,6 +270,7 @@ SUBMISSIONS = {  # learner: (notebook, verdicts of tasks 1 and 2, words that the
     "replaced": (handed_in(COSINES, REPLACED), ("holds", "checks changed"), "the checks were changed"),
     "unguarded": (handed_in(UNGUARDED, "answer2 = 4"), ("checks changed", "checks changed"), "the checks were changed"),
     "recoded": (handed_in(COSINES, RECODED), ("holds", "checks changed"), "the checks were changed"),
+    "copies": (handed_in(COPIES + COSINES, "answer2 = 4"), ("holds", "holds"), ""),
     "pipe": (handed_in(PIPE, "answer2 = 4"), ("not run", "not run"), "left no result that can be read"),
     "stranger": (new_notebook(cells=[new_code_cell("1")]), (), "is none of the labs: lab9"),
 }
@@ -327,6 +330,34 @@ def test_a_submission_has_no_network_nor_the_teachers_home(tmp_path, monkeypatch
         result = grading.grade_one(tmp_path / "x.ipynb", {"lab9": lab()}, Limits())
     assert result.tasks[0].verdict == "error" and "OSError" in result.tasks[0].message
     assert result.tasks[1].verdict == "holds", result.tasks[1].message
+
+
+@pytest.mark.slow
+def test_an_interruption_ends_the_submissions_under_way(tmp_path, monkeypatch):
+    """Their processes have sessions of their own, where Ctrl-C isn't heard."""
+
+    def interrupted(futures):
+        while not submission._under_way:
+            time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(grading, "as_completed", interrupted)
+    put(lab(), tmp_path / "labs" / "lab9" / "lab9.ipynb")
+    for name in ("first", "second", "third"):
+        put(handed_in("import time; time.sleep(999)"), tmp_path / "handed in" / f"{name}.ipynb")
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        grading.grade(tmp_path / "handed in", labs=tmp_path / "labs", jobs=2, limits=Limits(total_seconds=120))
+    assert time.monotonic() - started < 60 and not submission._under_way
+
+
+def test_a_submission_finds_packages_and_a_home_on_any_system(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["course", "/elsewhere"]))
+    environment = submission._environment(tmp_path / "room")
+    assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(tmp_path / "course")
+    assert {environment[name] for name in ("HOME", "USERPROFILE", "APPDATA", "TEMP")} == {str(tmp_path / "room/home")}
+    assert environment["PYTHONUSERBASE"] == site.getuserbase()
 
 
 @pytest.mark.slow

@@ -257,6 +257,15 @@ def test_feature_dim_restores_the_mode_when_the_encoder_fails():
 # --- the head ---
 
 
+@pytest.mark.parametrize("made", [lambda: ProjectionHead(6), lambda: PredictionHead(6), models.vgg11])
+def test_layers_can_be_sliced(made):
+    layers = made()
+    first = layers[:2]
+    assert type(first) is nn.Sequential and list(first.state_dict()) == [
+        name for name in layers.state_dict() if name.split(".")[0] in list(first._modules)]  # fmt: skip
+    assert first[0] is layers[0] and layers[-1] is list(layers)[-1]
+
+
 def test_projection_head_is_linear_norm_relu_linear():
     head = ProjectionHead(6, hidden_dim=5, out_dim=3)
     h = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))

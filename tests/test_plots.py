@@ -283,6 +283,16 @@ def test_curves_stay_in_sight():
         assert ax.get_ylim()[0] == 0 and highest < ax.get_ylim()[1] < 1.2 * highest
 
 
+def test_curves_of_any_sign_and_size_stay_in_sight():
+    rows = [{"step": i, "loss": -0.3 - i / 10, "uniformity": -i / 2, "rank": 20.0 * i} for i in range(1, 7)]
+    for metric in ("uniformity", "rank"):
+        for picture in (plots.curves(rows, metric=metric), plots.curves_of_runs({"a": rows}, metric=metric)):
+            for ax in picture.figure.axes:
+                low, high = ax.get_ylim()
+                assert low < min(curve(ax)[1]) <= max(curve(ax)[1]) < high, metric
+    assert [ax.get_ylim()[0] for ax in plots.curves_of_runs({"a": history()}).figure.axes] == [0, 0]
+
+
 def test_a_live_curve_keeps_its_frame():
     """Nothing moves but the curve: with `steps` the axes, their limits and the size of the picture stay."""
     rows = history(300)

@@ -902,6 +902,25 @@ def test_auto_is_bf16_where_the_processor_has_it(monkeypatch, capabilities, foun
     assert training.find_precision("bf16", torch.device("cpu")) == "bf16"
 
 
+def test_processes_of_a_group_need_a_gpu_each_and_no_mps(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(training.distributed, "world_size", lambda: 2)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name in ("auto", "cuda", "cuda:0"):
+        with pytest.raises(ValueError, match="a GPU for each of the 2 processes on this machine, got 1; start 1"):
+            training.find_device(name)
+    assert training.find_device("cpu") == torch.device("cpu")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")  # this process's own
+    assert training.find_device("auto") == torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert training.find_device("auto") == torch.device("cpu")
+    monkeypatch.setattr(training.distributed, "world_size", lambda: 1)
+    assert training.find_device("auto") == torch.device("mps")
+
+
 def test_small_views_are_for_fp32_on_a_cpu(monkeypatch, images):
     """Of a stride that meets one pixel oneDNN's bf16 gradient has whatever was in memory, where the kernel's weights
     see nothing but padding."""

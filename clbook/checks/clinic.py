@@ -61,7 +61,7 @@ def train(images: Tensor, *, seed: int = 0, steps: int = STEPS, **parts: Callabl
         raise TypeError(f"parts: expected some of {', '.join(PARTS)}, got {', '.join(parts.keys() - PARTS.keys())}")
     parts = PARTS | parts
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they were
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         encoder, head = models.small(WIDTH), models.ProjectionHead(8 * WIDTH, 128, 64)
     encoder = encoder.to(memory_format=torch.channels_last)  # a faster order in memory
     optimizer = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], weight_decay=1e-4, fused=True)

@@ -20,8 +20,11 @@ def fingerprint(module=None, seed="") -> str:
 def _inside(value) -> list:
     """What a class, an object of the checks' own, or a collection holds."""
     if isinstance(value, type) or type(value).__module__.startswith("clbook.checks"):
-        return list(vars(value).values()) if hasattr(value, "__dict__") else []
+        return [held for name, held in getattr(value, "__dict__", {}).items() if name not in _PYTHON_ADDS]
     return list(value.values()) if isinstance(value, dict) else list(value) if isinstance(value, list | tuple) else []
+
+
+_PYTHON_ADDS = ("__slotnames__", "__annotations_cache__")  # to a class, at the first pickle or copy, and question
 
 
 def _marks(value) -> tuple:
