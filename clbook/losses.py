@@ -97,8 +97,8 @@ def nt_xent(view1: Tensor, view2: Tensor, *, temperature: float, chunk_size: int
         raise ValueError(f"expected at least 2 pairs (the others are the negatives), got {len(view1)}")
     with _full_precision(view1.device):
         (z,) = _unit(torch.cat(_full(view1, view2)))  # [2N, D]
-        positive = (z[: len(view1)] * z[len(view1) :]).sum(1)  # [N], z_i . z_p(i), and z_p(i) . z_i
-        return (_log_sum_exp_others(z, temperature, chunk_size).view(2, -1) - positive / temperature).mean()
+        positive = (z * z.roll(len(view1), 0)).sum(1)  # [2N], z_i . z_p(i)
+        return (_log_sum_exp_others(z, temperature, chunk_size) - positive / temperature).mean()
 
 
 def sup_con(embeddings: Tensor, labels: Tensor, *, temperature: float, chunk_size: int | None = None) -> Tensor:
