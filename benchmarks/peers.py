@@ -32,7 +32,7 @@ from clbook.losses import nt_xent
 RESULTS = Path(__file__).with_name("RESULTS.md")
 ABOUT = """# Measured beside other libraries
 
-By `make bench` (`benchmarks/peers.py`, which says how). Every section names its machine, versions and date; ratios are
+By `make bench` (`benchmarks/peers.py`, which says how); fixed_budget by `benchmarks/fixed_budget.py`. Every section names its machine, versions and date; ratios are
 what to look at. An aim that isn't met says so.
 """
 JITTER = (0.4, 0.4, 0.4, 0.1)  # brightness, contrast, saturation, hue

@@ -2,7 +2,7 @@
 
 Each step comes twice: `op(images, parameters)` does just what it is told, so that it can be compared, and
 `random_op(images, ..., generator)` draws one set of parameters per picture and calls it. Pictures are
-[N, 3, H, W] (geometry and grayscale copies take any number of channels), uint8 or float in [0, 1]; results are
+[N, 3, H, W] (geometry, brightness, blur, solarising, noise and cutout take any number of channels), uint8 or float in [0, 1]; results are
 float in [0, 1]. A transform that draws *one* set for the whole batch (torchvision's, on a batched tensor) is a
 different thing: where each view has a pass of its own through the encoder, a shift shared by all its pictures is a
 constant, which batch-norm removes (lesson 01 shows when that costs accuracy).

@@ -9,6 +9,9 @@ from dataclasses import fields
 import clbook
 from clbook import doctor
 
+_TRAIN = ("Train an encoder on pictures, without labels unless the method wants them. In brackets: the default. What suits "
+          "the data (clbook.training.RECIPES, PHOTOGRAPHS) takes the place of some; the run's config.json says what was "
+          "used.")  # fmt: skip
 # PyTorch is imported by the commands that need it: `doctor` must be able to say that it is missing.
 
 
@@ -39,9 +42,7 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("doctor", help="can the course run here? what is missing?")
     command.set_defaults(call=lambda args: doctor.report())
-    command = commands.add_parser(
-        "train", help="train an encoder without labels", description="Train an encoder without labels."
-    )
+    command = commands.add_parser("train", help="train an encoder on your pictures", description=_TRAIN)
     command.add_argument(
         "--run", metavar="FOLDER", help="where the results go, a new folder; runs/<data>-<time> unless told"
     )
@@ -85,7 +86,9 @@ def _add_grading(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--out", metavar="FOLDER", help="where the results go (FOLDER/grades)")
     command.add_argument("--labs", metavar="FOLDER", help="the labs' sources (those of this clone)")
     command.add_argument("--cell-seconds", type=float, metavar="S", default=60, help="time limit of a cell (60)")
-    command.add_argument("--memory-gb", type=float, metavar="GB", default=4, help="of a submission; Linux only (4)")
+    command.add_argument(
+        "--memory-gb", type=float, metavar="GB", default=4, help="of each process of a submission; Linux only (4)"
+    )
     command.add_argument("--jobs", type=int, metavar="N", default=1, help="submissions graded side by side (1)")
     command.set_defaults(call=_grade)
     command = commands.add_parser("key", help="the answers to the labs' questions with these seeds")

@@ -128,7 +128,7 @@ def load(name: str, split: str = "train", *, n: int | None = None, seed: int = 0
             split; val is a tenth of its training split, the same pictures each time.
         n: how many pictures. "shapes" draws any number (4,000 for training, else 1,000); the others pick n at
             random by `seed`, or give all. Files that can't be read are made up for by others while there are any.
-        seed: seeds what is drawn. The same seed gives the same bytes on every machine; n = 100 is the
+        seed: seeds what is drawn. The same seed gives the same bytes on every machine; of shapes, n = 100 is the
             beginning of n = 1,000.
         image_size: side in pixels, 32 unless told. Pictures of another size are scaled, with antialiasing; those of
             folders and pets so that the shorter side fits, and then cropped to the centre.

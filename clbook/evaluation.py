@@ -1,7 +1,7 @@
 """How good are features? Judged on the encoder's h, never on the head's z, and beside a baseline.
 
 Whatever is chosen here (regularisation, learning rate, when to stop) is chosen on a validation split; the test split
-is looked at once, at the end, and no function can be made to choose on it.
+is looked at once, at the end, and no function here chooses on what it is given as test.
 """
 
 import copy

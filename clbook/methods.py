@@ -1,4 +1,4 @@
-"""Ways to train an encoder without labels, one small class each: `loss(views)` and `after_step()`.
+"""Ways to train an encoder, two of them with labels, one small class each: `loss(views)` and `after_step()`.
 
 In a group of processes (`clbook.distributed`) each calls these with its share of the batch. The mean over ranks of the
 losses and of their gradients is then that of one process with the whole batch, and all queues stay equal.
@@ -58,7 +58,7 @@ class MoCo(nn.Module):
 
     Batch-norm stays as the encoder has it; the head has none, as in MoCo v2. He et al. shuffle keys over GPUs so that
     query and key are not normalized beside the same pictures. On one device an undivided batch-norm makes that no
-    difference, and in a group batch-norm is over the joined batch (`distributed.SyncBatchNorm`), as on one device. To
+    difference, and in a group batch-norm is over the joined batch (`distributed.replicate`), as on one device. To
     have the effect, divide it (`moco.split_batch_norm(encoder, splits)`) and override `keys` with
     `moco.encode_shuffled(self.key_encoder, view)`.
 

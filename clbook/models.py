@@ -7,7 +7,8 @@ trained on normalized pictures, are changed to fit (`load_weights`); with weight
 yours to do: `torchvision.transforms.Normalize(mean, std)`.
 
 The ResNets and VGGs are torchvision's without their classifiers and keep its names, so that their weights outlive this
-package: `torchvision.models.resnet18().load_state_dict(state, strict=False)` misses the classifier and nothing else.
+package: `torchvision.models.resnet18().load_state_dict(state, strict=False)` misses the classifier and nothing else (for the small stem
+see `resnet50`).
 """
 
 import difflib
@@ -140,7 +141,8 @@ ENCODERS = {encoder.__name__: encoder for encoder in (small, conv4, resnet18, re
 
 
 def build(name: str, **options) -> nn.Module:
-    """A new, randomly initialized encoder by name; `options` go to its function: `width` of small, `stem` of a resnet.
+    """A new, randomly initialized encoder by name; `options` go to its function: `width` of small and
+    conv4, `stem` of a resnet.
 
     Raises:
         ValueError: an unknown name, the message has the nearest ones; an option that this encoder doesn't take.

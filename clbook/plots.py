@@ -1,6 +1,6 @@
 """Pictures of the course: matplotlib figures with a sentence for whoever can't see them.
 
-Every function returns a `Picture`. In a notebook it shows itself; `picture.save(path)` writes a PNG. Nothing here
+Every function that draws returns a `Picture`. In a notebook it shows itself; `picture.save(path)` writes a PNG. Nothing here
 touches pyplot's global state, so nothing leaks, warns or shows up twice.
 """
 

@@ -1,4 +1,4 @@
-"""Train an encoder without labels: one frozen configuration, one function."""
+"""Train an encoder, without labels unless the method wants them: one frozen configuration, one function."""
 
 import itertools
 import math
@@ -29,12 +29,15 @@ class TrainConfig:
     """Everything that decides a run; `clbook train --help` is made from it."""
 
     data: str = _option("shapes", "shapes, digits, folder:PATH, or a download: cifar10, cifar100, stl10, ...")
-    n: int | None = _option(None, "pictures to train on; all unless told")
+    n: int | None = _option(None, "pictures to train on; all unless told, of shapes 4,000")
     image_size: int = _option(32, "side of a picture in pixels")
-    view_size: int | None = _option(None, "side of a view in pixels; image_size unless told, smaller is faster")
+    view_size: int | None = _option(
+        None, "side of a view in pixels; image_size unless told, of photographs 24; smaller is faster"
+    )
     model: str = _option("small", f"encoder: {', '.join(models.ENCODERS)}")
     width: int | None = _option(
-        None, "channels of the first layer of small or conv4, 32 unless told; h has 8 times as many"
+        None,
+        "channels of the first layer of small or conv4, 32 unless told (shapes and digits: 24); h has 8 times as many",
     )
     stem: str | None = _option(None, "of a resnet: small or imagenet; imagenet from 96 px on unless told")
     init: str | None = _option(None, "start from this encoder: the folder of a run, or torchvision (ImageNet weights)")
@@ -201,8 +204,8 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor |
 
     In a group of processes (`distributed.group`) all call this alike, and each takes its share of every batch; the
     weights stay the same on all. `monitor` and `on_row` are called on rank 0, and progress is shown there. `on_step` is
-    called on all: it must return the same on all, and ask for the state on all or none. Batch-norm becomes
-    `distributed.SyncBatchNorm`.
+    called on all: it must return the same on all, and ask for the state on all or none. Batch-norm is taken over all
+    ranks (`distributed.replicate`).
 
     Args:
         images: [N, 3, H, W], uint8 or float in [0, 1]; at least one batch of them.
@@ -212,9 +215,10 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor |
         method: trained in place of the new one that the config asks for: a module with an `encoder`, a `loss(views)`
             and an `after_step()`, which is called once the weights have moved. It brings its own initial weights.
         views: called as views(batch, generator) in place of `config.views()`; its views go to `method.loss`.
-        monitor: called with the encoder before the first step, `config.evaluations` times on the way, or every
-            `config.knn_every` epochs, and at the end; what it returns joins the history. Give it the validation split.
-        on_row: called with each new row of the history, some every ten steps.
+        monitor: called with the encoder before the first step, then `config.evaluations` times, the last at the end, or
+            every `config.knn_every` epochs and at the end; what it returns joins the history. Give it the validation
+            split.
+        on_row: called with each new row of the history: every ten steps, with each measurement, and at the end.
         on_step: called after each step but the last with a function that makes the state of the run: a dict of tensors
             and plain values, to be saved or copied at once. If it returns True the run ends here, as after Ctrl-C.
         state: of an earlier run with the same config and pictures, to go on from: with steps or epochs, on the same
