@@ -94,13 +94,17 @@ def grade(
             for done in as_completed(under_way):
                 grades[under_way[done]] = result = done.result()
                 write_whole(out / "feedback" / f"{_page_name(result, pages)}.html", feedback(result).encode())
-                write_whole(out / "grades.csv", table([grades[path] for path in paths if path in grades]).encode())
+                try:
+                    write_whole(out / "grades.csv", table([grades[path] for path in paths if path in grades]).encode())
+                except PermissionError:  # Windows: a spreadsheet has it open
+                    print(f"{out / 'grades.csv'} is open elsewhere; close it, the next one holds all grades")
                 print(_line(result), flush=True)
         finally:  # after Ctrl-C, which the others' processes haven't heard
             for waiting in under_way:
                 waiting.cancel()
             while wait(under_way, 0.2).not_done:
                 submission.stop()
+    write_whole(out / "grades.csv", table([grades[path] for path in paths]).encode())
     return [grades[path] for path in paths]
 
 
@@ -133,7 +137,7 @@ def grade_one(path: Path, references: dict, limits: Limits, *, learner: str = ""
     result = Grade(*map(_printable, (learner or path.stem, str(path))))
     try:
         handed_in = nbformat.read(path, as_version=4)
-        nbformat.validate(handed_in)
+        nbformat.validate(handed_in, relax_add_props=True)  # ids in an older format, say, harm nobody
     except Exception as error:  # whatever a broken file makes a reader raise
         result.remarks.append(f"is no notebook that can be read: {type(error).__name__}: {str(error)[:200]}")
         return result
@@ -181,12 +185,16 @@ def rebuild(handed_in, reference) -> tuple[nbformat.NotebookNode, list[str]]:
     back in its place if it was deleted. And what was found to be changed."""
     locked = {cell.id: cell for cell in reference.cells if _kind(cell) in ("check", "locked")}
     wanted = [cell.id for cell in reference.cells if _kind(cell)]
+    names = [_name(cell) for cell in handed_in.cells]
+    # Where a tool has taken the names away, the text tells.
+    by_text = {_visible(cell).strip(): name for name, cell in locked.items() if name not in names}
+    names = [by_text.get(cell.source.strip(), name) for name, cell in zip(names, handed_in.cells, strict=True)]
     cells, placed, remarks = [], [], []
-    for cell in handed_in.cells:
-        name = _name(cell)
+    for i, (name, cell) in enumerate(zip(names, handed_in.cells, strict=True)):
         if name in locked:
-            if name in placed:
-                continue  # copied by the learner: once is enough
+            # Copied by the learner: of a check the last counts, as with nbgrader, which what it checks stands above.
+            if name in (names[i + 1 :] if _kind(locked[name]) == "check" else names[:i]):
+                continue
             if cell.source.strip() != _visible(locked[name]).strip():
                 remarks.append(f"cell {name} was edited; it was run as handed out")
             cell = locked[name]
@@ -310,8 +318,8 @@ def _line(grade: Grade) -> str:
 
 def _page_name(grade: Grade, taken: set[str]) -> str:
     """A file name of its own, also where a learner handed in the same lab twice."""
-    name = re.sub(r"[^\w.-]+", "_", f"{grade.learner}-{grade.lab}".strip("-"))
+    name = re.sub(r"[^\w.-]+", "_", f"{grade.learner[:40]}-{grade.lab}".strip("-"))  # a name has 255 bytes at most
     names = itertools.chain([name], (f"{name}-{i}" for i in itertools.count(2)))
-    name = next(each for each in names if each not in taken)
-    taken.add(name)
+    name = next(each for each in names if each.casefold() not in taken)  # Anna and anna are one file elsewhere
+    taken.add(name.casefold())
     return name

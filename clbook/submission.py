@@ -5,9 +5,11 @@ notebook cell by cell, and in a new kernel where a cell ended or hung the old on
 """
 
 import contextlib
+import hmac
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import site
@@ -15,7 +17,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +56,8 @@ def run_apart(notebook, limits: Limits) -> dict:
 
     Gives `cells` (status and message by cell id), `remarks`, and `seed`.
     """
-    with tempfile.TemporaryDirectory(prefix="grading-") as temporary:
+    # What a killed kernel still holds, or still writes, must not cost the result.
+    with tempfile.TemporaryDirectory(prefix="grading-", ignore_cleanup_errors=True) as temporary:
         room = Path(temporary)
         (room / "home").mkdir()
         nbformat.write(notebook, room / "lab.ipynb")
@@ -64,14 +67,16 @@ def run_apart(notebook, limits: Limits) -> dict:
             [*without_network(), sys.executable, "-m", "clbook.submission", *options],
             cwd=room / "home",
             env=_environment(room),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
         _under_way.add(process)
-        remark = ""
+        remark, secret = "", secrets.token_bytes(32)
         try:
+            with contextlib.suppress(BrokenPipeError), process.stdin:
+                process.stdin.write(secret)
             if process.wait(limits.total_seconds) != 0:
                 remark = f"the process that ran it ended with exit status {process.returncode}"
         except subprocess.TimeoutExpired:
@@ -79,7 +84,7 @@ def run_apart(notebook, limits: Limits) -> dict:
         finally:
             _stop(process)
             _under_way.discard(process)
-        return _read_result(room / "result.json", remark)
+        return _read_result(room / "result.json", secret, remark)
 
 
 _under_way: set[subprocess.Popen] = set()
@@ -91,8 +96,8 @@ def stop() -> None:
         _stop(process)
 
 
-def _read_result(path: Path, remark: str) -> dict:
-    """What the other process had written when it ended. It is a learner's to write to: nothing in it is trusted."""
+def _read_result(path: Path, secret: bytes, remark: str) -> dict:
+    """What the other process had written when it ended. A learner's code can write there too, but has no seal."""
     result = {"cells": {}, "remarks": [remark] if remark else [], "seed": ""}
     try:
         # A pipe would be waited for, a link could lead anywhere.
@@ -100,7 +105,10 @@ def _read_result(path: Path, remark: str) -> dict:
         with open(found_at, encoding="utf-8") as file:
             if not stat.S_ISREG(os.fstat(found_at).st_mode):
                 raise ValueError
-            found = json.loads(file.read(50_000_000))
+            sealed = json.loads(file.read(50_000_000))
+        if not hmac.compare_digest(sealed["seal"], _seal(sealed["result"], secret)):
+            raise ValueError
+        found = json.loads(sealed["result"])
         for name, cell in found["cells"].items():
             result["cells"][name] = {"status": str(cell["status"])[:80], "message": str(cell["message"])[:MAX_MESSAGE]}
         result["remarks"] += [str(text)[:300] for text in found["remarks"]]
@@ -108,6 +116,10 @@ def _read_result(path: Path, remark: str) -> dict:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         result["remarks"].append("left no result that can be read")
     return result
+
+
+def _seal(text: str, secret: bytes) -> str:
+    return hmac.new(secret, text.encode(), "sha256").hexdigest()
 
 
 def without_network() -> list[str]:
@@ -153,7 +165,7 @@ def _stop(process: subprocess.Popen) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Run ROOM/lab.ipynb cell by cell and keep ROOM/result.json up to date."""
+    """Run ROOM/lab.ipynb cell by cell and keep ROOM/result.json up to date, sealed with the secret on stdin."""
     room, cell_seconds, memory_gb = Path(arguments[0]), float(arguments[1]), float(arguments[2])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exception: the kernel is shut down on the way
     _limit_memory(memory_gb)
@@ -161,15 +173,22 @@ def main(arguments: list[str]) -> None:
     code = _guarded(notebook.cells)
     result = {"cells": {}, "remarks": [], "seed": ""}
     lost: set[str] = set()
+    secret = sys.stdin.buffer.read()
+
+    def keep() -> None:
+        text = json.dumps(result)
+        write_whole(room / "result.json", json.dumps({"result": text, "seal": _seal(text, secret)}).encode())
+
     while True:
-        ended_at = _run_once(room, notebook, code, lost, cell_seconds, result)
+        ended_at = _run_once(room, notebook, code, lost, cell_seconds, result, keep)
         if ended_at is None:
             break
         lost.add(ended_at)
         if len(lost) > MAX_LOST:
             result["remarks"].append(f"{len(lost)} cells ended or hung the kernel; the rest was not run")
             break
-    write_whole(room / "result.json", json.dumps(result).encode())
+    result["remarks"] = list(dict.fromkeys(result["remarks"]))  # each run that a kernel's end began anew tells the same
+    keep()
 
 
 def _guarded(cells: list) -> list:
@@ -182,10 +201,12 @@ def _guarded(cells: list) -> list:
     return code
 
 
-def _run_once(room: Path, notebook, code: list, lost: set, cell_seconds: float, result: dict) -> str | None:
+def _run_once(room: Path, notebook, code: list, lost: set, cell_seconds: float, result: dict,
+              keep: Callable[[], None]) -> str | None:  # fmt: skip
     """Run all cells but the lost ones in a new kernel; the id of the cell that ended or hung it, or None."""
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
+    result["seed"] = ""
     notebook.cells = [cell for cell in code if cell.id not in lost]
     untouched = None
     with _kernel(notebook, room, cell_seconds) as client:
@@ -207,7 +228,7 @@ def _run_once(room: Path, notebook, code: list, lost: set, cell_seconds: float, 
                 found = _outcome(cell)
                 # Its guard, which a learner's code can keep from running, has yet to say that all is as it was.
                 result["cells"][cell.id] = CHANGED if found == OK and cell.id.endswith("-check") else found
-            write_whole(room / "result.json", json.dumps(result).encode())
+            keep()
     return None
 
 
@@ -232,14 +253,12 @@ def _kernel(notebook, room: Path, cell_seconds: float) -> Iterator:
             kernel_name="python3",
             store_widget_state=False,
             resources={"metadata": {"path": str(room / "home")}},
+            shutdown_kernel="immediate",  # it may hang: no farewell
         )
         if os.name == "posix":  # there is no loopback without a network, and kernels over TCP race for ports
             client.config.KernelManager.update(transport="ipc", ip=os.path.join(sockets, "k"))
         with client.setup_kernel(stdin=subprocess.DEVNULL):
-            try:
-                yield client
-            finally:
-                client.km.shutdown_kernel(now=True)  # it may hang: no farewell
+            yield client
 
 
 def _lose(cell, status: str, message: str, result: dict) -> str:
@@ -273,6 +292,8 @@ def _shown(cell) -> str:
 def _note_guard(name: str, shown: str, untouched: str | None, result: dict) -> None:
     """What the guard after a check showed: a mark, which should be the one before all, and the seed."""
     mark, _, seed = shown.strip("'").partition(" ")
+    if seed and result["seed"] not in ("", seed):
+        result["remarks"].append(f"the seed was {result['seed']} before cell {name}, then {seed}")
     result["seed"] = seed or result["seed"]
     if mark and mark == (untouched or "").strip("' "):
         if result["cells"][name] == CHANGED:

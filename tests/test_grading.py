@@ -2,8 +2,10 @@
 
 import csv
 import io
+import json
 import os
 import site
+import tempfile
 import time
 
 import nbformat
@@ -11,6 +13,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from clbook import cli, grading, submission
+from clbook.files import write_whole
 from clbook.grading import Grade, Limits, Task
 
 COSINES = """import torch.nn.functional as F
@@ -90,17 +93,51 @@ def test_a_deleted_answer_is_told():
     assert remarks == ["cell task1 was deleted", "cell task3 was deleted"]
 
 
-def test_cells_of_the_learners_own_stay_where_they_are_and_copies_of_checks_go():
-    given = handed_in()
-    copy = given.cells[4].copy()
-    copy["id"] = "copied"
-    given.cells[4:4] = [new_code_cell("mine = 1", id="task2-check-2")]
-    given.cells.append(copy)
+def test_cells_of_the_learners_own_stay_where_they_are_and_of_copied_checks_the_last_counts():
+    """A wrong answer, its check, the right one further down, and the check once more, as Jupyter pastes it."""
+    given = handed_in("def cosines(a, b):\n    return 1")
+    copies = [given.cells[4].copy(), given.cells[2].copy()]
+    for i, copy in enumerate(copies):
+        copy["id"] = f"copied{i}"
+    given.cells += [new_code_cell(COSINES, id="task2-check-2"), *copies]
     notebook, remarks = grading.rebuild(given, lab())
     found = [cell.source for cell in notebook.cells]
     assert remarks == []
-    assert found.index("mine = 1") == found.index(CHECK + HIDDEN) - 1
-    assert sum(source.startswith(CHECK) for source in found) == 1
+    assert found[-2:] == [COSINES, CHECK + HIDDEN] and found.count(CHECK + HIDDEN) == 1
+    assert found.count("from clbook import checks") == 1 and found.index("from clbook import checks") == 1
+
+
+def test_checks_without_their_names_are_known_by_their_text():
+    """Some tools take metadata and ids away."""
+    given = handed_in(COSINES)
+    for i, cell in enumerate(given.cells):
+        cell["metadata"], cell["id"] = {}, f"cell{i}"
+    notebook, _ = grading.rebuild(given, lab())
+    found = [cell.source for cell in notebook.cells]
+    assert found.index(CHECK + HIDDEN) == found.index(COSINES) + 1 and found.count(CHECK + HIDDEN) == 1
+
+
+def test_a_check_that_a_learner_typed_is_their_own():
+    """Only where names are gone does the text count: nbgrader goes by names."""
+    given = handed_in(COSINES)
+    given.cells.append(new_code_cell(CHECK, id="mine"))
+    found = [cell.id for cell in grading.rebuild(given, lab())[0].cells]
+    assert found.index("task1-check") == found.index("task1") + 1 and found[-1].startswith("own-")
+
+
+def test_an_older_format_with_ids_is_read(tmp_path, monkeypatch):
+    given = json.loads(nbformat.writes(handed_in(COSINES)))
+    (tmp_path / "x.ipynb").write_text(json.dumps(given | {"nbformat_minor": 4}))
+    monkeypatch.setattr(submission, "run_apart", lambda *_: {"cells": {}, "remarks": [], "seed": "0"})
+    result = grading.grade_one(tmp_path / "x.ipynb", {"lab9": lab()}, Limits())
+    assert result.lab == "lab9" and result.remarks == []
+
+
+@pytest.mark.parametrize(("one", "other"), [("Anna", "anna"), ("王" * 250, "王" * 251)])
+def test_each_page_has_a_file_name_of_its_own_that_every_system_takes(one, other):
+    taken = set()
+    names = [grading._page_name(Grade(learner, "", "lab9"), taken).lower() for learner in (one, other)]
+    assert names[0] != names[1] and all(len(name.encode()) < 200 for name in names)
 
 
 @pytest.mark.parametrize("change", ["renamed", "checks deleted"])
@@ -170,13 +207,60 @@ def test_limits_that_are_none_are_refused(name):
                                   '{"cells": []}'])  # fmt: skip
 def test_a_result_that_a_submission_spoilt_is_told(text, tmp_path):
     (tmp_path / "result.json").write_text(text)
-    assert submission._read_result(tmp_path / "result.json", "")["remarks"] == ["left no result that can be read"]
+    assert submission._read_result(tmp_path / "result.json", b"", "")["remarks"] == ["left no result that can be read"]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a system with named pipes")
 def test_a_result_that_is_no_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "result.json")
-    assert submission._read_result(tmp_path / "result.json", "")["remarks"] == ["left no result that can be read"]
+    assert submission._read_result(tmp_path / "result.json", b"", "")["remarks"] == ["left no result that can be read"]
+
+
+def test_a_result_counts_only_with_the_seal_of_its_own_run(tmp_path):
+    text = json.dumps({"cells": {"task1": {"status": "ok", "message": ""}}, "remarks": [], "seed": "7"})
+    sealed = {"result": text, "seal": submission._seal(text, b"secret")}
+    (tmp_path / "result.json").write_text(json.dumps(sealed))
+    assert submission._read_result(tmp_path / "result.json", b"secret", "")["seed"] == "7"
+    assert submission._read_result(tmp_path / "result.json", b"another", "")["cells"] == {}
+
+
+def test_a_seed_that_changes_on_the_way_is_told():
+    result = {"cells": {"task1-check": submission.OK, "task2-check": submission.OK}, "remarks": [], "seed": ""}
+    for name, shown in (("task1-check", "'m 0'"), ("task2-check", "'m 17'")):
+        submission._note_guard(name, shown, "'m '", result)
+    assert result["remarks"] == ["the seed was 0 before cell task2-check, then 17"]
+
+
+@pytest.mark.slow
+def test_a_folder_that_cannot_be_removed_costs_no_grade(monkeypatch):
+    """Windows keeps what a killed kernel had open."""
+    remove = tempfile.TemporaryDirectory._rmtree
+
+    def refuse(name, ignore_errors=False, repeated=False):
+        remove(name, ignore_errors=True)
+        if not ignore_errors:
+            raise PermissionError(name)
+
+    monkeypatch.setattr(tempfile.TemporaryDirectory, "_rmtree", staticmethod(refuse))
+    ran = submission.run_apart(new_notebook(cells=[new_code_cell("1", id="one")]), Limits())
+    assert ran["cells"]["one"] == submission.OK and ran["remarks"] == []
+
+
+def test_a_table_that_is_open_elsewhere_is_written_later(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(grading, "grade_one", lambda path, *_, learner: Grade(learner, str(path)))
+    refused = ["once"]
+
+    def write(path, data):
+        if path.name == "grades.csv" and refused:
+            raise PermissionError(refused.pop())
+        write_whole(path, data)
+
+    monkeypatch.setattr(grading, "write_whole", write)
+    put(lab(), tmp_path / "labs" / "lab9" / "lab9.ipynb")
+    put(lab(), tmp_path / "in" / "a.ipynb")
+    grading.grade(tmp_path / "in", labs=tmp_path / "labs")
+    assert "open elsewhere" in capsys.readouterr().out
+    assert "a.ipynb" in (tmp_path / "in" / "grades" / "grades.csv").read_text()
 
 
 def test_a_long_error_is_cut():
@@ -253,6 +337,14 @@ PIPE = """import os, signal
 os.remove('../result.json')
 os.mkfifo('../result.json')
 os.kill(os.getppid(), signal.SIGTERM)"""
+FORGED = """import json, os, signal
+cells = {f'task{i}-check': {'status': 'ok', 'message': ''} for i in (1, 2)}
+text = json.dumps({'cells': cells, 'remarks': [], 'seed': '0'})
+json.dump({'result': text, 'seal': '0' * 64}, open('../result.json', 'w'))
+os.kill(os.getppid(), signal.SIGTERM)"""
+ALWAYS = "answer2 = 4\nimport torch\ntorch.allclose = lambda *a, **k: True\n"
+TOLERANT = "answer2 = 4\nchecks.Exercise.__init__.__defaults__ = (9.0,) * len(checks.Exercise.__init__.__defaults__)"
+ADDED = "import torch\ntorch.Tensor.unit = lambda x: x / x.norm()\ntorch.Tensor.__annotations__\n"
 COPIES = "import copy, torch\ncopy.copy(torch.ones(1))\n"
 REPLACED = "answer2 = 4\nchecks.check_cosine_similarity_matrix = print"
 CONNECT = "import socket\nsocket.create_connection(('127.0.0.1', {port}), 5)"
@@ -271,6 +363,10 @@ SUBMISSIONS = {  # learner: (notebook, verdicts of tasks 1 and 2, words that the
     "unguarded": (handed_in(UNGUARDED, "answer2 = 4"), ("checks changed", "checks changed"), "the checks were changed"),
     "recoded": (handed_in(COSINES, RECODED), ("holds", "checks changed"), "the checks were changed"),
     "copies": (handed_in(COPIES + COSINES, "answer2 = 4"), ("holds", "holds"), ""),
+    "allclose": (handed_in(ALWAYS + COSINES.replace("F.normalize(b)", "b")), ("not yet", "error"), ""),
+    "tolerant": (handed_in(COSINES, TOLERANT), ("holds", "checks changed"), "the checks were changed"),
+    "added": (handed_in(ADDED + COSINES, "answer2 = 4"), ("holds", "holds"), ""),
+    "forged": (handed_in(FORGED, "answer2 = 4"), ("not run", "not run"), "left no result that can be read"),
     "pipe": (handed_in(PIPE, "answer2 = 4"), ("not run", "not run"), "left no result that can be read"),
     "stranger": (new_notebook(cells=[new_code_cell("1")]), (), "is none of the labs: lab9"),
 }

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from torch import allclose, equal  # by name here, where the guard of a grading looks whether they were replaced
 
 RIGHT, NOT_YET, NOT_STARTED = "Right", "Not yet", "Not started"
 SYMBOLS = {RIGHT: "✓", NOT_YET: "✗", NOT_STARTED: "○"}
@@ -134,7 +135,7 @@ def _judge(function: Callable, exercise: Exercise) -> None:
     expected = expected[: len(results)]
     wrong = [i for i, result in enumerate(results) if not _close(result, expected[i], exercise.tolerance)]
     if wrong:
-        diagnosis, i = _diagnose(exercise, cases, results, wrong), wrong[0]
+        diagnosis, i = _diagnose(exercise, cases, results, expected, wrong), wrong[0]
         raise _Stop(diagnosis + _show_difference(cases[i], results[i], expected[i]))
     if stop:
         raise stop
@@ -185,7 +186,7 @@ def _call(function: Callable, arguments: dict, case: dict, exercise: Exercise) -
         nothing = "Nothing is returned yet (a missing `return` looks the same)."
         raise _Stop(f"{exercise.task}. {nothing}", NOT_STARTED)
     for name, original in _tensors(case).items():
-        if not torch.equal(arguments[name].detach(), original):
+        if not equal(arguments[name].detach(), original):
             raise _Stop(
                 f"your function changed its input `{name}`, which belongs to the caller. Make a new tensor: "
                 "`x = x / y`, not `x /= y`, and no method whose name ends in `_`."
@@ -228,16 +229,17 @@ def _close(got: torch.Tensor, expected: torch.Tensor, atol: float = TOLERANCE) -
     """Equal within tolerance, shape and all; infinite equals infinite, NaN equals nothing."""
     if got.shape != expected.shape:
         return False
-    return torch.allclose(got.double(), expected.double(), rtol=TOLERANCE, atol=atol)
+    return allclose(got.double(), expected.double(), rtol=TOLERANCE, atol=atol)
 
 
-def _diagnose(exercise: Exercise, cases: list[dict], results: list[torch.Tensor], wrong: list[int]) -> str:
+def _diagnose(exercise: Exercise, cases: list[dict], results: list[torch.Tensor], expected: list[torch.Tensor],
+              wrong: list[int]) -> str:  # fmt: skip
     """The sentence for the mistake behind these results.
 
     Infinite and NaN results are set aside where there are others: whoever overflows *and* forgets the
     temperature should hear of the temperature first.
     """
-    finite = [i for i, result in enumerate(results) if result.isfinite().all()]
+    finite = [i for i, (result, exact) in enumerate(zip(results, expected, strict=True)) if _sound(result, exact)]
     if finite and not set(finite) & set(wrong):
         return exercise.not_finite
     compared = finite or range(len(results))
@@ -250,6 +252,12 @@ def _diagnose(exercise: Exercise, cases: list[dict], results: list[torch.Tensor]
     if len(compared) > 1 and len(numbers.unique()) == 1:
         return "your function returns the same value whatever it is given."
     return f"{len(wrong)} of {len(results)} cases differ, and not in a way that this check knows."
+
+
+def _sound(got: torch.Tensor, expected: torch.Tensor) -> bool:
+    """No NaN, and infinite only where that is right."""
+    right = got == expected if got.shape == expected.shape else torch.tensor(False)
+    return bool((got.isfinite() | right).all())
 
 
 def _judge_gradients(function: Callable, case: dict, exercise: Exercise) -> None:
@@ -284,7 +292,7 @@ def _show_difference(case: dict, got: torch.Tensor, expected: torch.Tensor, of: 
     if got.shape != expected.shape:
         of += f" (shape {list(expected.shape)}, not {list(got.shape)})"
     elif got.numel() > SHOWN:
-        error = (got.double() - expected.double()).abs().nan_to_num(torch.inf)
+        error = (got.double() - expected.double()).abs().nan_to_num(torch.inf).masked_fill(got == expected, 0)
         place = [int(i) for i in torch.unravel_index(error.argmax(), error.shape)]
         of, got, expected = f"{of} at {place}", got[tuple(place)], expected[tuple(place)]
     values = f"expected{of}: {_show(expected)}\ngot: {_show(got)}"

@@ -19,13 +19,16 @@ def fingerprint(module=None, seed="") -> str:
 
 def _inside(value) -> list:
     """What a class, an object of the checks' own, or a collection holds."""
-    if isinstance(value, type) or type(value).__module__.startswith("clbook.checks"):
+    kind = value if isinstance(value, type) else type(value)
+    if kind.__module__.startswith("clbook.checks"):  # of torch's classes learners may add to
         return [held for name, held in getattr(value, "__dict__", {}).items() if name not in _PYTHON_ADDS]
     return list(value.values()) if isinstance(value, dict) else list(value) if isinstance(value, list | tuple) else []
 
 
-_PYTHON_ADDS = ("__slotnames__", "__annotations_cache__")  # to a class, at the first pickle or copy, and question
+# To a class: at the first pickle or copy, and at the first question for annotations.
+_PYTHON_ADDS = ("__slotnames__", "__annotations__", "__annotations_cache__")
 
 
 def _marks(value) -> tuple:
-    return id(value), id(getattr(value, "__code__", None)), len(value) if isinstance(value, dict | list | tuple) else 0
+    parts = (id(getattr(value, name, None)) for name in ("__code__", "__defaults__", "__kwdefaults__"))
+    return id(value), *parts, len(value) if isinstance(value, dict | list | tuple) else 0
