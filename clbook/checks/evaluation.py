@@ -426,11 +426,11 @@ def check_chosen_figures(function: Callable, seed: int = 0) -> Report:
         task="write the function that takes `val_accuracy` [R, S] and `test_accuracy` [R, S] of R recipes with S seeds "
         "each, and returns the S test accuracies that may be reported",
         cases=[
-            _figures_case([[0.5, 0.75], [0.875, 0.625], [0.25, 0.9375]], [[0.75, 0.95], [0.7, 0.65], [0.4, 0.8]]),
+            _choice_case([[0.5, 0.75], [0.875, 0.625], [0.25, 0.9375]], [[0.75, 0.95], [0.7, 0.65], [0.4, 0.8]]),
             # equal means: the first
-            _figures_case([[0.6875, 0.6875, 0.25], [0.75, 0.5, 0.625], [0.5, 0.875, 0.5]], random(1, 3, 3).sigmoid()),
-            _figures_case(random(2, 4, 3).sigmoid(), random(3, 4, 3).sigmoid()),
-            _figures_case(*(random(s, 5, 7, dtype=torch.float64).sigmoid() for s in (4, 5))),
+            _choice_case([[0.6875, 0.6875, 0.25], [0.75, 0.5, 0.625], [0.5, 0.875, 0.5]], random(1, 3, 3).sigmoid()),
+            _choice_case(random(2, 4, 3).sigmoid(), random(3, 4, 3).sigmoid()),
+            _choice_case(*(random(s, 5, 7, dtype=torch.float64).sigmoid() for s in (4, 5))),
         ],
         oracle=_figures_loop,
         mistakes=FIGURES_MISTAKES,
@@ -438,13 +438,9 @@ def check_chosen_figures(function: Callable, seed: int = 0) -> Report:
         verified="values agree with a plain loop in 6 cases, two of them fresh (2 to 9 recipes, 2 to 7 seeds, equals "
         "among them), and the inputs are left as they were.",
         gradients=False,
-        fresh=lambda seed: _figures_case(*(random(s, 3 + seed % 7, 3).sigmoid() for s in (seed, seed + 500))),
+        fresh=lambda seed: _choice_case(*(random(s, 3 + seed % 7, 3).sigmoid() for s in (seed, seed + 500))),
     )
     return judge(function, exercise, seed)
-
-
-def _figures_case(val, test) -> dict:
-    return _choice_case(val, test)
 
 
 def _figures_loop(val_accuracy, test_accuracy):

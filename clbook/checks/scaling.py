@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from clbook.checks.exercise import Exercise, Report, judge, random
+from clbook.checks.exercise import NOT_YET, Exercise, Report, _call, judge, random
 
 # --- log-sum-exp in chunks ---
 
@@ -15,7 +17,7 @@ def check_chunked_log_sum_exp(function: Callable, seed: int = 0) -> Report:
     """Check `function(q, k, temperature, chunk_size)`: [N, D] and [M, D] to log of sum over j of exp(q_i · k_j / τ),
     [N], of at most `chunk_size` rows of k at a time.
 
-    The dot products are taken as they are. How much memory was in use can't be seen here.
+    The dot products are taken as they are.
     """
     exercise = Exercise(
         task="write the function that takes q [N, D], k [M, D], temperature and chunk_size and returns the log-sum-exp "
@@ -36,7 +38,27 @@ def check_chunked_log_sum_exp(function: Callable, seed: int = 0) -> Report:
         "M, one chunk, τ from 0.005 to 2).",
         fresh=lambda seed: _chunk_case(seed, 4 + seed % 9, 6 + seed % 11, 3 + seed % 4, 0.4 + seed % 5 / 4, 4),
     )
-    return judge(function, exercise, seed)
+    report = judge(function, exercise, seed)
+    case = _chunk_case(1, 8, 64, 2, 1.0, 4)  # all logits are 512 numbers
+    if report and _largest_result(lambda: _call(function, case, case, exercise)) > 128:
+        return Report(NOT_YET, "the values are right, but more than `chunk_size` keys are in use at a time: go through "
+                      "`k.split(chunk_size)`.")  # fmt: skip
+    return report
+
+
+def _largest_result(function: Callable) -> int:
+    """The numbers in the largest tensor that torch makes on the way."""
+    sizes = [0]
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, call, types, args=(), kwargs=None):
+            result = call(*args, **(kwargs or {}))
+            sizes.extend(tensor.numel() for tensor in tree_leaves(result) if isinstance(tensor, torch.Tensor))
+            return result
+
+    with Watch():
+        function()
+    return max(sizes)
 
 
 def _chunk_case(seed: int, n: int, m: int, dim: int, temperature: float, chunk_size: int) -> dict:

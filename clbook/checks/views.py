@@ -1,9 +1,11 @@
 """Checks of random views: pictures [N, C, H, W], parameters of its own for each."""
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 
 import torch
+from torch import equal
 
 from clbook import augmentations
 from clbook.checks.exercise import FRESH, NOT_STARTED, Exercise, Report, _Stop, _stop_for_error, judge
@@ -744,7 +746,7 @@ def _call_views(function, batch, generator) -> tuple[torch.Tensor, torch.Tensor]
     nothing = views is None or views is ... or views is NotImplemented
     if nothing or (isinstance(views, tuple | list) and any(view is None or view is ... for view in views)):
         raise _Stop(f"{VIEWS.task}. Nothing is returned yet (a missing `return` looks the same).", NOT_STARTED)
-    if not torch.equal(given, batch):
+    if not equal(given, batch):
         raise _Stop("your function changed its input `batch`, which belongs to the caller. Make new tensors.")
     if not isinstance(views, tuple | list) or len(views) != 2 or not all(isinstance(v, torch.Tensor) for v in views):
         found = f"{len(views)} things" if isinstance(views, tuple | list) else f"a {type(views).__name__}"
@@ -782,13 +784,13 @@ def _ask_views(function, batch, seed: int) -> None:
             "each view is one flat colour: begin with `augmentations.to_float(batch)`, which divides by 255, or all "
             "values are clamped to 1."
         )
-    if torch.equal(view1, augmentations.to_float(batch)):
+    if equal(view1, augmentations.to_float(batch)):
         raise _Stop("the first view is the picture itself: both views are changed.")
-    if torch.equal(view1, view2):
+    if equal(view1, view2):
         raise _Stop("both views are the same: draw parameters twice, once for each view.")
-    if torch.equal(view1, next1):
+    if equal(view1, next1):
         raise _Stop("each call gives the same views: use the generator that is given, make and seed none inside.")
-    if not torch.equal(view1, views(batch)[0]):
+    if not equal(view1, views(batch)[0]):
         raise _Stop(
             "two generators with the same seed give different views: something is drawn without the generator, "
             "`torch.rand(n, generator=generator)`."
@@ -838,12 +840,15 @@ _PROBES = {
 
 
 def _probe(function, picture, measure, what: str, seed: int, n: int = 32, calls: int = 6) -> None:
-    """Views of one picture, n times a batch: does the measure differ within a batch?"""
+    """Views of one picture, n times a batch: does the measure differ within a batch, and from view to view?"""
     generator = torch.Generator().manual_seed(FRESH + seed)
     batch = (255 * picture).byte().expand(n, -1, -1, -1).contiguous()
-    found = [measure(view) for _ in range(calls) for view in _call_views(function, batch, generator)]  # [N] each
+    pairs = [[measure(view) for view in _call_views(function, batch, generator)] for _ in range(calls)]
+    found = list(itertools.chain(*pairs))  # [N] each
     within = torch.stack([values.amax() - values.amin() for values in found]).mean().item()
     if within > 1e-3:
+        if all((first - second).abs().max() < 1e-3 for first, second in pairs):
+            raise _Stop(f"{what} is the same in both views of a picture: the second view needs draws of its own.")
         return
     across = torch.stack([values.mean() for values in found])
     if across.amax() - across.amin() > 1e-3:

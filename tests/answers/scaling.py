@@ -37,11 +37,15 @@ def chunked_online(q, k, temperature, chunk_size):
 
 
 def chunked_by_rows(q, k, temperature, chunk_size):
-    """Chunks of queries instead: the same values."""
+    """Chunks of queries instead: the same values, all keys at once."""
     return torch.cat([(rows @ k.T / temperature).logsumexp(1) for rows in q.split(chunk_size)])
 
 
-RIGHT_CHUNKED = [edited(CHUNKED), chunked_stacked, chunked_online, chunked_by_rows]
+def chunked_by_names(q, k, *, temperature, chunk_size):
+    return chunked_stacked(q, k, temperature, chunk_size)
+
+
+RIGHT_CHUNKED = [edited(CHUNKED), chunked_stacked, chunked_online, chunked_by_names]
 
 SUMS = """
 import torch
@@ -85,6 +89,8 @@ WRONG_CHUNKED = [
     (lambda q, k, temperature, chunk_size: (q @ k.T / temperature).amax(1), "largest logit"),
     (lambda q, k, temperature, chunk_size: sum(
         (q @ part.T / temperature).logsumexp(1) for part in k.split(chunk_size)), "logarithm of a product"),
+    (lambda q, k, temperature, chunk_size: (q @ k.T / temperature).logsumexp(1), "more than `chunk_size` keys"),
+    (chunked_by_rows, "more than `chunk_size` keys"),
     (lambda q, k, temperature, chunk_size: F.softmax(q @ k.T / temperature, 1), "cases differ"),
 ]  # fmt: skip
 

@@ -516,6 +516,11 @@ def views(batch, generator):
 """
 
 
+BOXES = """        side = between(12, 17).long()
+        top, left = (between(0, 1) * (17 - side)).long(), (between(0, 1) * (17 - side)).long()
+"""
+
+
 def views_of(source):
     """`views` of that source."""
     scope = {"torch": torch, "augmentations": augmentations}
@@ -523,9 +528,13 @@ def views_of(source):
     return scope["views"]
 
 
-def views_with(old, new):
-    assert old in VIEWS, f"{old!r} is not in the source: the edit would change nothing"
-    return views_of(VIEWS.replace(old, new))
+def views_with(*edits):
+    """`VIEWS` with edits: old, new, old, new, ..."""
+    source = VIEWS
+    for old, new in zip(edits[::2], edits[1::2], strict=True):
+        assert old in source, f"{old!r} is not in the source: the edit would change nothing"
+        source = source.replace(old, new)
+    return views_of(source)
 
 
 def views_as_a_list(batch, generator):
@@ -558,6 +567,15 @@ WRONG_VIEWS = [
     (views_with("between(0, 1) < 0.5", "between(0, 1) < 0"), "the flip is the same in all views"),
     (views_with("adjust_brightness(x, between(0.5, 1.5))", "adjust_brightness(x, between(0.5, 1.5)[0])"),
      "the brightness is drawn once for the whole batch"),
+    (views_with("    def view():", "    light = between(0.5, 1.5)\n\n    def view():",
+                "brightness(x, between(0.5, 1.5))", "brightness(x, light)"),
+     "the brightness is the same in both views of a picture"),
+    (views_with("    def view():", "    mirrored = between(0, 1) < 0.5\n\n    def view():", "x, between(0, 1) < 0.5",
+                "x, mirrored"), "the flip is the same in both views of a picture"),
+    (views_with(BOXES, "", "    def view():\n", BOXES.replace("        ", "    ") + "\n    def view():\n"),
+     "the crop is the same in both views of a picture"),
+    (views_with("    def view():", "    gray = between(0, 1).round()\n\n    def view():", "x, between(0, 1).round()",
+                "x, gray"), "the gray is the same in both views of a picture"),
     (views_with("between(0, 1).round()", "between(0, 1).round()[0]"), "the gray is drawn once for the whole batch"),
     (views_with("between(0, 1).round()", "1.0"), "the gray is the same in all views"),
     (views_with("between(12, 17).long()", "between(16, 17).long()"), "the crop is the same in all views"),
