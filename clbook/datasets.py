@@ -9,11 +9,13 @@ deleted at any time: `data` holds what was downloaded (CLBOOK_DATA puts it elsew
 of large folders.
 """
 
+import contextlib
 import difflib
 import hashlib
 import io
 import json
 import os
+import shutil
 import socket
 import struct
 import tempfile
@@ -146,6 +148,8 @@ def load(name: str, split: str = "train", *, n: int | None = None, seed: int = 0
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}{_nearest(split, SPLITS)}")
     _check_counts(n=(n, 1), image_size=(image_size, 8), seed=(seed, 0))
+    if seed >= 2**32:
+        raise ValueError(f"seed: expected an integer below 2**32, got {seed}")
     _check_root(root)
     if not isinstance(name, str) or not (name in _LOADERS or name in _DOWNLOADS or name.startswith("folder:")):
         choices = ", ".join(available())
@@ -197,7 +201,7 @@ _HUES = np.array([0, 28, 55, 120, 180, 225, 275, 325]) / 60  # of COLORS, in six
 _BACKDROP_HUES = np.array([0, 28, 55, 120, 180, 225, 275, 0]) / 60  # of BACKGROUNDS, the last without saturation
 _LUMA = np.array([0.299, 0.587, 0.114])
 _BACKDROP_LUMA, _OBJECT_LUMA = 0.33, 0.55
-_CHUNK = 250  # scenes drawn at a time: small enough for the processor's cache
+_CHUNK = 250  # scenes of 32 px drawn at a time: small enough for the processor's cache
 
 
 def _load_shapes(split: str, n: int | None, seed: int, size: int) -> ImageSet:
@@ -209,12 +213,14 @@ def _load_shapes(split: str, n: int | None, seed: int, size: int) -> ImageSet:
     images = np.empty((n, 3, size, size), np.uint8)
     masks = np.empty((n, size, size), bool)
 
+    step = max(1, min(_CHUNK, _CHUNK * 32**2 // size**2))
+
     def draw(start):  # each chunk is its own rows, so threads never meet
-        rows = slice(start, start + _CHUNK)
+        rows = slice(start, start + step)
         images[rows], masks[rows] = _rasterize({k: v[rows] for k, v in scene.items()}, noise[rows], size)
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        list(pool.map(draw, range(0, n, _CHUNK)))
+        list(pool.map(draw, range(0, n, step)))
 
     factors = _public_factors(scene, size)
     names = {"shape": SHAPES, "color": COLORS, "texture": TEXTURES, "background": BACKGROUNDS,
@@ -516,6 +522,7 @@ def _download(name: str, kind, folder: Path) -> None:
     patience = socket.getdefaulttimeout()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_parts(folder.parent, f".{name}-*")
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as part:
             socket.setdefaulttimeout(30)  # seconds of silence; torchvision sets none
             kind(part, download=True)
@@ -711,6 +718,7 @@ def _decode(files: list[Path], n: int, out, read) -> tuple[list[str], int]:
     """Write pixels to `out`, file by file, until n could be read; the reasons, and the checksum of what was written.
     `read(i)` gives the pixels of file i, or in words why there are none."""
     reasons, checksum, missing = [], 0, n
+    Image.init()  # Pillow's formats, which threads would load at the same time, and miss some
     with ThreadPoolExecutor() as pool, tqdm(total=n, desc="decoding", disable=n <= _CACHE_ABOVE, leave=False) as bar:
         while missing and len(reasons) < len(files):
             some = range(len(reasons), min(len(reasons) + min(missing, 1000), len(files)))  # in memory at a time
@@ -735,7 +743,12 @@ def _read_cached(files: list[Path], n: int, size: int, path: Path, key: list) ->
     broken = [file for file, (_, why) in zip(files, entries, strict=False) if why]  # perhaps only out of reach then
     if not _fits(images, entries, stamps, n) or not all(isinstance(_read_picture(f, size), str) for f in broken):
         try:
-            _write_cache(cache, files, stamps, n, size, images, entries)
+            part = _write_part(cache, files, stamps, n, size, images, entries)
+            images = None  # Windows replaces no file that is mapped
+            try:
+                os.replace(part, cache)
+            finally:
+                part.unlink(missing_ok=True)
         except OSError as error:
             warnings.warn(f"the decoded pictures could not be kept in {str(cache.parent)!r} ({error.strerror or error})"
                           " and stay in memory; choose another place with CLBOOK_CACHE", stacklevel=5)  # fmt: skip
@@ -782,8 +795,8 @@ def _open_cache(cache: Path, size: int) -> tuple[Tensor, list[tuple[tuple, str]]
         return torch.empty(0, 3, size, size, dtype=torch.uint8), []
 
 
-def _write_cache(cache: Path, files: list[Path], stamps: list, n: int, size: int, old: Tensor, entries: list) -> None:
-    """Write beside the place, then move there: no one ever sees half a file."""
+def _write_part(cache: Path, files: list[Path], stamps: list, n: int, size: int, old: Tensor, entries: list) -> Path:
+    """Write beside the place, so that it can be moved there: no one ever sees half a file."""
     rows = iter(range(len(old)))
     known = {stamp: next(rows) for stamp, why in entries if not why}
     pixels = old.numpy()
@@ -793,7 +806,7 @@ def _write_cache(cache: Path, files: list[Path], stamps: list, n: int, size: int
         return _read_picture(files[i], size) if row is None else pixels[row]
 
     cache.parent.mkdir(parents=True, exist_ok=True)
-    _remove_parts(cache.parent)
+    _remove_parts(cache.parent, "*.part")
     handle, part = tempfile.mkstemp(".part", cache.stem, cache.parent)
     try:
         with os.fdopen(handle, "wb") as out:
@@ -801,31 +814,18 @@ def _write_cache(cache: Path, files: list[Path], stamps: list, n: int, size: int
             listed = {"decoder": _DECODER, "entries": list(zip(stamps, reasons, strict=False))}
             listed = json.dumps(listed).encode()
             out.write(listed + _FOOTER.pack(out.tell(), len(listed), zlib.crc32(listed, checksum)))
-        os.replace(part, cache)
-    finally:
+    except BaseException:
         Path(part).unlink(missing_ok=True)
+        raise
+    return Path(part)
 
 
-def _remove_parts(folder: Path) -> None:
+def _remove_parts(folder: Path, pattern: str) -> None:
     """What a process left that was killed while it wrote: nobody has written to it for a day."""
-    for part in folder.glob("*.part"):
-        try:
+    for part in folder.glob(pattern):
+        with contextlib.suppress(OSError):  # gone meanwhile, or somebody else's
             if time.time() - part.stat().st_mtime > 86400:
-                part.unlink()
-        except OSError:  # gone meanwhile, or somebody else's
-            pass
-
-
-_BROKEN = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    IndexError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 def _read_picture(file: Path, size: int) -> np.ndarray | str:
@@ -833,11 +833,21 @@ def _read_picture(file: Path, size: int) -> np.ndarray | str:
     try:
         with Image.open(file) as picture:
             picture.draft("RGB", (2 * size, 2 * size))  # large JPEGs decode at a fraction of the work
-            upright = ImageOps.exif_transpose(picture)
+            upright = _turned(picture)
             square = ImageOps.fit(_to_rgb(upright), (size, size), Image.Resampling.BICUBIC)
             return np.asarray(square).transpose(2, 0, 1)
-    except _BROKEN as error:
+    except Exception as error:  # a broken file can make Pillow raise anything, and costs only itself
         return f"{type(error).__name__}: {error}".replace(str(file), file.name)
+
+
+def _turned(picture: Image.Image) -> Image.Image:
+    """As its EXIF says. Where that is damaged the pixels are there all the same."""
+    picture.load()
+    with contextlib.suppress(Exception):
+        picture.getexif()  # Pillow remembers it
+    for key in ("exif", "Raw profile type exif"):
+        picture.info.pop(key, None)  # or `exif_transpose` writes it anew, which fails on odd tags
+    return ImageOps.exif_transpose(picture)
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

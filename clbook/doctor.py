@@ -99,7 +99,7 @@ def _examine_torch() -> list[Finding]:
         what = "the course's package"
         from clbook import datasets, training
     except (ImportError, OSError) as error:  # OSError: a shared library that is missing or of the wrong kind
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         return [Finding(PROBLEM, "device", f"unknown, for {what} can't be imported: {reason}", REPAIR)]
     return [_examine_device(torch, training), _examine_threads(torch), _examine_data(datasets)]
 

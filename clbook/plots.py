@@ -1,7 +1,7 @@
 """Pictures of the course: matplotlib figures with a sentence for whoever can't see them.
 
-Every function that draws returns a `Picture`. In a notebook it shows itself; `picture.save(path)` writes a PNG. Nothing here
-touches pyplot's global state, so nothing leaks, warns or shows up twice.
+Every function that draws returns a `Picture`. In a notebook it shows itself; `picture.save(path)` writes a PNG. Nothing
+here touches pyplot's global state, so nothing leaks, warns or shows up twice.
 """
 
 import base64
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -28,6 +29,8 @@ PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F
 MARKERS = ("o", "s", "^", "D", "P", "X", "v", "*", "<", ">")  # nothing is told by colour alone
 INK, FAINT = "#333333", "#9a9a9a"
 _DPI = 110
+# Whatever style the notebook plots in; and a dollar sign in a name begins no formula.
+_plain = style.context(["default", {"text.parse_math": False}])
 
 
 class Picture:
@@ -36,6 +39,7 @@ class Picture:
     def __init__(self, figure: Figure, alt: str):
         self.figure, self.alt = figure, alt
 
+    @style.context("default")  # ticks are made as late as this, and a logarithmic axis writes formulas
     def png(self) -> bytes:
         buffer = io.BytesIO()
         self.figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})  # no version: small diffs
@@ -59,7 +63,6 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tup
     for ax in axes.flat:
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(colors=INK, labelsize=9)
-        ax.title.set_size(10.5)
     return figure, axes
 
 
@@ -75,6 +78,7 @@ def to_numpy(images: Tensor) -> np.ndarray:
     return images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
 
 
+@_plain
 def image_grid(
     images: Tensor,
     titles: Sequence[str] | None = None,
@@ -107,6 +111,7 @@ def image_grid(
     return Picture(figure, alt or f"{len(images)} pictures" + (f": {', '.join(titles)}." if titles else "."))
 
 
+@_plain
 def view_pairs(images: Tensor, view1: Tensor, view2: Tensor, *, alt: str | None = None) -> Picture:
     """One column a picture: the original above, its two views below."""
     batches = {"picture": to_numpy(images), "view 1": to_numpy(view1), "view 2": to_numpy(view2)}
@@ -123,6 +128,7 @@ def view_pairs(images: Tensor, view1: Tensor, view2: Tensor, *, alt: str | None 
     return Picture(figure, alt or f"{n} pictures, and below each two random views of it.")
 
 
+@_plain
 def neighbours(queries: Tensor, found: Tensor, *, titles: Sequence[Sequence[str]] | None = None,
                alt: str | None = None) -> Picture:  # fmt: skip
     """A row for each query: the query at the left, and behind a gap what was found for it.
@@ -150,11 +156,12 @@ def neighbours(queries: Tensor, found: Tensor, *, titles: Sequence[Sequence[str]
         if titles is not None:
             title = titles[row][column]
             ax.text(x + 0.525, y + 1.07, title if len(title) < 18 else f"{title[:16]}…", ha="center", va="bottom",
-                    fontsize=8.5, color=INK, parse_math=False)  # fmt: skip
+                    fontsize=8.5, color=INK)  # fmt: skip
     ax.set(xlim=(0, 1.15 * (1 + k) + 0.35), ylim=(0, 1.35 * n + 0.1))
     return Picture(figure, alt or f"{n} pictures, and beside each the {k} that were found for it.")
 
 
+@_plain
 def curves(history: Sequence[Mapping[str, float]], *, baselines: Mapping[str, float] | None = None, metric: str = "knn",
            chance: float | None = None, steps: int | None = None) -> Picture:  # fmt: skip
     """Loss and a metric over the steps of a run, side by side.
@@ -193,6 +200,7 @@ def curves(history: Sequence[Mapping[str, float]], *, baselines: Mapping[str, fl
     return Picture(figure, f"Two curves over training. Loss{fall}; {metric}{end}{beside}.")
 
 
+@_plain
 def curves_of_runs(runs: Mapping[str, Sequence[Mapping[str, float]]], *, metric: str = "knn",
                    alt: str | None = None) -> Picture:  # fmt: skip
     """Loss and a metric of several runs over their steps, one above the other: a line and a sign for each run.
@@ -224,9 +232,7 @@ def curves_of_runs(runs: Mapping[str, Sequence[Mapping[str, float]]], *, metric:
             ax.set_ylim(bottom=0)
         ax.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     names = [f"…{name[-99:]}" if len(name) > 100 else name for name in runs]
-    legend = figure.legend(axes[0, 0].lines, names, loc="outside lower left", frameon=False, fontsize=9)
-    for text in legend.get_texts():
-        text.set_parse_math(False)  # a dollar sign in a folder's name is no formula
+    figure.legend(axes[0, 0].lines, names, loc="outside lower left", frameon=False, fontsize=9)
     return Picture(figure, alt or f"Curves of {len(runs)} runs over training: {'; '.join(told)}.")
 
 
@@ -264,6 +270,7 @@ def _apart(values: list[float], gap: float, top: float) -> list[float]:
     return places
 
 
+@_plain
 def interval_curves(lines: Mapping[str, Sequence[tuple[float, float, float, float]]], *,
                     xlabel: str = "labelled pictures a class", ylabel: str = "accuracy", log_x: bool = False,
                     alt: str | None = None) -> Picture:  # fmt: skip
@@ -334,6 +341,7 @@ def _log_ticks(ax: Axes, values: np.ndarray) -> None:
     ax.set_xticks([], minor=True)
 
 
+@_plain
 def similarity_heatmap(similarities: Tensor, *, rows: Sequence[str] = (), columns: Sequence[str] = (),
                        positives: Tensor | None = None, alt: str | None = None) -> Picture:  # fmt: skip
     """Cosine similarities [N, M] as colours, blue for -1 over gray to red for 1; numbers too, up to 12 a side.
@@ -381,6 +389,7 @@ def _positives(ax: Axes, values: np.ndarray, positives: np.ndarray, rows: Sequen
     )
 
 
+@_plain
 def confusion(matrix: Tensor, classes: Sequence[str], *, alt: str | None = None) -> Picture:
     """A confusion matrix as colours: the share of each true class, and counts, up to 12 classes.
 
@@ -457,6 +466,7 @@ def _heat_map(values: np.ndarray, colors: str, limits: tuple[float, float], cell
     return figure, ax
 
 
+@_plain
 def similarity_histograms(positives: Tensor, negatives: Tensor, *, alt: str | None = None) -> Picture:
     """How positive and negative similarities (any shape, in [-1, 1]) are spread, each as a share of its own."""
     figure, axes = _figure(5.6, 2.8)
@@ -539,6 +549,7 @@ def _check_finite(features: Tensor) -> Tensor:
     return features if features.dtype == torch.float64 else features.float()
 
 
+@_plain
 def embedding_maps(maps: Mapping[str, np.ndarray], labels: Tensor | None, classes: Sequence[str], *,
                    images: Tensor | None = None, alt: str | None = None) -> Picture:  # fmt: skip
     """Maps [N, 2] side by side, by name; colour and marker tell the class, a legend names them.

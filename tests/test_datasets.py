@@ -13,6 +13,7 @@ import sys
 import tarfile
 import urllib.request
 import warnings
+import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
@@ -699,6 +700,20 @@ def test_pictures_stand_upright(tmp_path, flag, suffix):
         assert np.abs(corner - color).max() < 30
 
 
+XRESOLUTION_AS_TEXT = struct.pack("<HHHLH2xHHL4sL", 2, 0x0112, 3, 1, 6, 0x011A, 2, 3, b"72\0\0", 0)
+
+
+@pytest.mark.parametrize(("exif", "turned"), [(b"II*\0\x08\0\0\0" + XRESOLUTION_AS_TEXT, True), (b"garbage!", False),
+                                              (b"II*\0\xff\xff\0\0", False)])  # fmt: skip
+def test_odd_exif_costs_no_picture(tmp_path, exif, turned):
+    """Tags that Pillow reads and can't write, and what are no tags."""
+    pixels = np.zeros((20, 20, 3), np.uint8)
+    pixels[:10] = RED
+    seen = read(tmp_path, Image.fromarray(pixels), "x.jpg", exif=b"Exif\0\0" + exif)
+    place = (4, -2) if turned else (1, 4)  # turned to the right, the top is at the right
+    assert np.abs(seen[place] - RED).max() < 30
+
+
 # --- folder: broken files ---------------------------------------------------------------------------------
 
 
@@ -1004,6 +1019,29 @@ def test_without_room_the_pictures_stay_in_memory(tmp_path, decoded, monkeypatch
     assert [w.filename for w in caught] == [__file__]
     assert len(part) == 32 and cache_files() == []
     assert_colors(part)
+
+
+def test_a_changed_cache_is_moved_when_the_old_one_is_no_longer_mapped(tmp_path, decoded, monkeypatch):
+    """Windows replaces no file that is in use."""
+    two_classes(tmp_path)
+    file = Path(load(f"folder:{tmp_path}").files[0])
+    mapped, true_open, true_replace = [], datasets._open_cache, os.replace
+
+    def opened(cache, size):
+        images, entries = true_open(cache, size)
+        mapped.append(weakref.ref(images))
+        return images, entries
+
+    def replace(source, target):
+        assert not any(images() is not None for images in mapped)
+        true_replace(source, target)
+
+    monkeypatch.setattr(datasets, "_open_cache", opened)
+    monkeypatch.setattr(os, "replace", replace)
+    file.write_bytes(file.read_bytes() + b"more")
+    decoded.clear()
+    load(f"folder:{tmp_path}")
+    assert decoded == [file.name] and len(mapped) == 2
 
 
 def test_parts_of_the_dead_are_removed_and_those_of_the_living_are_not(tmp_path, decoded):
@@ -1428,6 +1466,15 @@ def test_a_broken_download_leaves_nothing_and_can_be_tried_again(name, damage, i
     assert list(tmp_path.iterdir()) == [] and not datasets.downloads(tmp_path)[name]
     internet[last] = whole
     assert len(load(name, root=tmp_path)) == 36
+
+
+def test_what_a_killed_download_left_is_removed(internet, monkeypatch, tmp_path):
+    publish("cifar10", internet, monkeypatch)
+    for name in (".cifar10-old", ".cifar10-new"):
+        (tmp_path / name / "half").mkdir(parents=True)
+    os.utime(tmp_path / ".cifar10-old", (1e9, 1e9))
+    load("cifar10", root=tmp_path)
+    assert not (tmp_path / ".cifar10-old").exists() and (tmp_path / ".cifar10-new").exists()
 
 
 def test_an_interrupted_download_leaves_nothing(internet, monkeypatch, tmp_path):

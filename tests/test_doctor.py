@@ -71,6 +71,21 @@ def test_without_pytorch_the_report_is_still_written(installed, monkeypatch):
     assert (found["torch"], found["device"], found["disk"]) == (PROBLEM, PROBLEM, OK)
 
 
+def test_an_import_that_fails_without_a_word_is_told(installed, monkeypatch):
+    class Mute:
+        def find_spec(self, name, path=None, target=None):
+            if name == "clbook.training":
+                raise ImportError
+
+    import clbook
+
+    monkeypatch.delattr(clbook, "training", raising=False)
+    monkeypatch.delitem(sys.modules, "clbook.training")
+    monkeypatch.setattr(sys, "meta_path", [Mute(), *sys.meta_path])
+    (found,) = [finding for finding in doctor.examine() if finding.what == "device"]
+    assert found.level == PROBLEM and "can't be imported: ImportError" in found.found
+
+
 @pytest.mark.parametrize("module", ["clbook.datasets", "clbook.training"])
 def test_without_what_the_package_needs_the_report_is_still_written(installed, monkeypatch, module):
     import clbook

@@ -1,6 +1,7 @@
 """What the embedding map sends to the browser, and what it answers; the browser itself: test_browser.py."""
 
 import base64
+import importlib
 import io
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 from PIL import Image
 
 from clbook.explorers import embedding_map
+
+module = importlib.import_module("clbook.explorers.embedding_map")  # the package shows the function of that name
 
 rng = np.random.default_rng(0)
 POINTS = rng.normal(size=(30, 2))
@@ -62,6 +65,15 @@ def test_a_lasso_is_answered_with_classes_and_what_it_left_out(made):
     )
     made.widget.query = []
     assert made.widget.answer == {"rows": [], "text": "Nothing chosen."}
+
+
+def test_of_very_many_that_are_circled_some_are_measured(made, monkeypatch):
+    asked, true_nearest = [], module._nearest
+    monkeypatch.setattr(module, "MEASURED", 7)
+    monkeypatch.setattr(module, "_nearest", lambda space, rows, k: asked.append(rows) or true_nearest(space, rows, k))
+    text = made.tell(list(range(30)))
+    assert text.startswith("30 pictures circled: 10 ring") and text.endswith(" 100 % are circled too.")
+    assert asked == [[0, 5, 10, 15, 20, 25]]
 
 
 def test_points_fill_the_square_from_their_middle_and_keep_their_shape(made):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clbook import augmentations
+from clbook import augmentations, datasets
 from clbook.explorers import views
 from clbook.explorers.views import GENTLE, PICTURES, SETTINGS, START, _measure, _pictures, _uniform, two_views
 
@@ -128,6 +128,14 @@ def test_a_folder_of_ones_own(tmp_path):
     explorer = views(folder=tmp_path)
     assert "of 8 views" in explorer.sentence
     assert explorer.sentence == views(folder=str(tmp_path)).sentence
+
+
+def test_of_a_large_folder_only_what_is_shown_is_read(tmp_path, monkeypatch):
+    for i in range(60):
+        Image.new("RGB", (20, 20), (4 * i, 255 - 4 * i, 90)).save(tmp_path / f"{i}.png")
+    read, true_read = [], datasets._read_picture
+    monkeypatch.setattr(datasets, "_read_picture", lambda file, size: read.append(file) or true_read(file, size))
+    assert "of 10 views" in views(folder=tmp_path).sentence and len(read) == PICTURES
 
 
 @pytest.mark.parametrize(

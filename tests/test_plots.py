@@ -59,6 +59,9 @@ PICTURES = {
     "grid with captions": lambda: plots.image_grid(
         rand(9, 3, 8, 8), ["a medium purple striped triangle"] * 4 + ["a red ring"] * 5
     ),
+    "dollars": lambda: plots.image_grid(rand(1, 3, 8, 8), ["a $x_{$ b"]),
+    "dollars on a map": lambda: plots.embedding_maps({"$x_{$": points(9)}, LABELS[:9] * 0, ["$y_{$"]),
+    "dollars at curves": lambda: plots.curves(history(), baselines={"$x_{$": 0.4}),
     "pairs": lambda: plots.view_pairs(rand(6, 3, 8, 8), rand(6, 3, 16, 16), rand(6, 3, 16, 16)),
     "one pair": lambda: plots.view_pairs(*rand(3, 1, 3, 8, 8)),
     "curves": lambda: plots.curves(history(), baselines=NEAR, chance=4.84),
@@ -175,6 +178,21 @@ def test_every_function_that_draws_is_tried_here():
                and f.__module__ == plots.__name__ and inspect.signature(f).return_annotation is Picture}  # fmt: skip
     assert drawing == {"image_grid", "view_pairs", "curves", "embedding_maps", "similarity_heatmap", "confusion",
                        "interval_curves", "similarity_histograms", "neighbours", "curves_of_runs"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["curves", "maps", "intervals", "confusion", "two runs"])
+def test_the_style_that_a_notebook_plots_in_changes_nothing(name):
+    plain = PICTURES[name]().png()
+    with matplotlib.style.context("dark_background"):
+        assert PICTURES[name]().png() == plain
+
+
+def test_powers_on_a_log_axis_of_ones_own_are_formulas():
+    figure = Figure()
+    figure.subplots().set(yscale="log", ylim=(1e-3, 1))
+    Picture(figure, "x").png()
+    powers = [text for text in figure.findobj(Text) if "mathdefault" in text.get_text()]
+    assert powers and all(text.get_parse_math() for text in powers)
 
 
 def test_a_notebook_gets_picture_text_and_alt():

@@ -55,6 +55,12 @@ def checkout(tmp_path, monkeypatch):
     return SimpleNamespace(root=str(root), calls=calls)
 
 
+def test_an_interpreter_that_cannot_start_is_not_healthy(tmp_path):
+    (tmp_path / "python").write_bytes(b"\x7fELF of another machine")
+    (tmp_path / "python").chmod(0o755)
+    assert not setup_venv.is_healthy(str(tmp_path / "python")) and not setup_venv.is_healthy(str(tmp_path / "none"))
+
+
 INSTALL = ["install", "--disable-pip-version-check", "-c", "constraints.txt", "-e", ".[test]"]
 
 

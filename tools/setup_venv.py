@@ -114,7 +114,10 @@ def venv_python(root):
 def is_healthy(python):
     """Whether the interpreter in .venv starts, is of our version and has pip."""
     code = "import sys, pip; sys.exit(sys.version_info[:2] != %r)" % (tuple(sys.version_info[:2]),)
-    return os.path.exists(python) and subprocess.call([python, "-c", code], stderr=subprocess.DEVNULL) == 0
+    try:
+        return subprocess.call([python, "-c", code], stderr=subprocess.DEVNULL) == 0
+    except OSError:  # none there, or one of another kind of machine
+        return False
 
 
 def check_venv_module():

@@ -19,7 +19,7 @@ def loss_bytes(pairs, dim, rows=None):
     """Bytes that NT-Xent, written down in PyTorch, holds at its worst moment: float32, value and gradient.
 
     pairs: N, at least 1; dim: D; rows: of the 2N x 2N matrix at a time, all of them unless told. Three copies of that
-    part of the matrix (logits, their softmax, their gradient), and three of the 2N vectors.
+    part of the matrix (log-softmax, the gradient that arrives there, that of the logits), and three of the 2N vectors.
     """
     rows = 2 * pairs if rows is None else min(rows, 2 * pairs)
     return KEPT * 4 * 2 * pairs * (rows + dim)

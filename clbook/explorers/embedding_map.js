@@ -196,7 +196,7 @@ async function render({ model, el }) {
 
   function ask(rows) {
     chosen = rows;
-    found = [];
+    if (String(rows) !== String(model.get("query"))) found = []; // else no new answer will come
     model.set("query", rows);
     model.save_changes();
     soon();

@@ -13,6 +13,7 @@ from PIL import Image
 
 TILE = 32  # pixels a side of a thumbnail, at most
 NEIGHBOURS = 10
+MEASURED = 2000  # circled pictures whose neighbours are looked up, at most: of more, some
 MOST = 65_536  # thumbnails of 32 pixels fill a sheet of 8,192 by 8,192, as large as browsers take everywhere
 DRAWN = 600  # points on the static picture, at most
 
@@ -52,7 +53,7 @@ class EmbeddingMap:
         """The sentence about one picture that was clicked, or about several that were circled."""
         if not rows:
             return "Nothing chosen."
-        near = _nearest(self._space, rows, self._k)
+        near = _nearest(self._space, rows[:: -(-len(rows) // MEASURED)], self._k)
         if len(rows) == 1:
             shared = len({*near[0].tolist()} & {*_nearest(self._points, rows, self._k)[0].tolist()})
             also = f"; {shared} of them are among its {self._k} nearest on the map" if self._by == "by features" else ""

@@ -99,8 +99,7 @@ def _pictures(images, folder, seed):
     if images is not None and folder is not None:
         raise ValueError("expected `images` or `folder`, or neither for scenes of shapes; got both: leave one out")
     if folder is not None:
-        found = datasets.load(f"folder:{folder}", image_size=SIDE, seed=seed).images
-        images = found[torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))]
+        images = _some_of(folder, seed)
     elif images is None:
         images = datasets.load("shapes", n=PICTURES, image_size=16, seed=seed).images
     augmentations.check_pictures(images)
@@ -112,6 +111,15 @@ def _pictures(images, folder, seed):
     box = torch.tensor([[(height - square) // 2, (width - square) // 2, square, square]])
     images = images[:PICTURES].detach().cpu()
     return augmentations.resized_crop(images, box.expand(len(images), 4), min(square, SIDE))
+
+
+def _some_of(folder, seed):
+    from clbook import datasets
+
+    try:
+        return datasets.load(f"folder:{folder}", n=PICTURES, image_size=SIDE, seed=seed).images
+    except ValueError:  # fewer than that, or no such folder
+        return datasets.load(f"folder:{folder}", image_size=SIDE, seed=seed).images
 
 
 def _uniform(n, seed):

@@ -150,7 +150,6 @@ def _thumbnails(images, n):
 
 def _posterised(images, step=32):
     """Eight levels a channel: enough for a thumbnail, and the panel's palette holds all their colours."""
-    images = images if images.dtype == np.uint8 else (255 * images).round().astype(np.uint8)
     return images // step * step + step // 2
 
 
