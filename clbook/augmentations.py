@@ -2,16 +2,17 @@
 
 Each step comes twice: `op(images, parameters)` does just what it is told, so that it can be compared, and
 `random_op(images, ..., generator)` draws one set of parameters per picture and calls it. Pictures are
-[N, 3, H, W] (geometry, brightness, blur, solarising, noise and cutout take any number of channels), uint8 or float in [0, 1]; results are
-float in [0, 1]. A transform that draws *one* set for the whole batch (torchvision's, on a batched tensor) is a
-different thing: where each view has a pass of its own through the encoder, a shift shared by all its pictures is a
-constant, which batch-norm removes (lesson 01 shows when that costs accuracy).
+[N, 3, H, W] (geometry, brightness, blur, solarising, noise and cutout take any number of channels), uint8 or float in
+[0, 1]; results are float in [0, 1]. A transform that draws *one* set for the whole batch (torchvision's, on a batched
+tensor) is a different thing: where each view has a pass of its own through the encoder, a shift shared by all its
+pictures is a constant, which batch-norm removes (lesson 01 shows when that costs accuracy).
 
 `View` puts the steps together, `TwoViews` and `MultiCrop` are made of it, and `simclr`, `moco_v2` and `byol` are the
 papers' settings. `fast=True` takes steps that are close to torchvision's instead of equal.
 """
 
 import numbers
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -218,7 +219,7 @@ def adjust_hue(images: Tensor, shift: Tensor | float) -> Tensor:
     hue = torch.lerp(hue, (r - g).add_(chroma, alpha=4), blue)
     hue = hue / chroma.clamp(min=1e-8).mul_(6)  # in turns; where C is 0 it does not matter
     hue = hue.add_(shift[:, 0])
-    x = hue[:, None] + torch.tensor([3.0, 1.0, -1.0], device=hue.device, dtype=hue.dtype).div_(6).view(3, 1, 1)
+    x = hue[:, None] + torch.arange(3, -2, -2, device=hue.device, dtype=hue.dtype).div_(6).view(3, 1, 1)
     x = x.sub_(x.round()).abs_().mul_(-6).add_(2).clamp_(0, 1)  # [N, 3, H, W]
     return torch.addcmul(value[:, None], chroma[:, None], x, value=-1)
 
@@ -240,12 +241,13 @@ def color_jitter(images: Tensor, *, brightness: float = 0.4, contrast: float = 0
         (adjust_hue, hue, -hue, hue),
     ) if x]  # fmt: skip
     chosen = _chance(images, p, generator)
-    device = _home(generator, None)
+    if generator is not None and generator.device.type != "cpu":  # the host would wait for a GPU's numbers
+        generator = torch.Generator().manual_seed(zlib.crc32(generator.get_state().numpy().tobytes()))
     blocks = []
     for start in range(0, n, _BLOCK):
         rows = slice(start, start + _BLOCK)
         block = images[rows]
-        for i in torch.randperm(len(steps), generator=generator, device=device).tolist():
+        for i in torch.randperm(len(steps), generator=generator).tolist():
             adjust, factor = steps[i]
             block = adjust(block, factor[rows])
         blocks.append(torch.lerp(images[rows], block, _per_image(chosen[rows].to(block.dtype), block)))
@@ -697,7 +699,7 @@ def _rand(shape: tuple[int, ...], images: Tensor, generator: torch.Generator | N
     return torch.rand(shape, generator=generator, device=device).to(images.device)
 
 
-def _home(generator: torch.Generator | None, otherwise: torch.device | None) -> torch.device | None:
+def _home(generator: torch.Generator | None, otherwise: torch.device) -> torch.device:
     """Where random numbers are drawn."""
     if generator is None:
         return otherwise

@@ -9,9 +9,9 @@ from dataclasses import fields
 import clbook
 from clbook import doctor
 
-_TRAIN = ("Train an encoder on pictures, without labels unless the method wants them. In brackets: the default. What suits "
-          "the data (clbook.training.RECIPES, PHOTOGRAPHS) takes the place of some; the run's config.json says what was "
-          "used.")  # fmt: skip
+_TRAIN = ("Train an encoder on pictures, without labels unless the method wants them. In brackets: the default. What "
+          "suits the data (clbook.training.RECIPES, PHOTOGRAPHS) takes the place of some; config.json of the run says "
+          "what was used.")  # fmt: skip
 # PyTorch is imported by the commands that need it: `doctor` must be able to say that it is missing.
 
 
@@ -19,6 +19,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 1 where the course can't run or training failed, 2 for bad
     input, 130 after Ctrl-C."""
     argv = sys.argv[1:] if argv is None else argv
+    if hasattr(sys.stdout, "reconfigure"):  # a pipe on Windows can't write every name
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         args = _parser(argv).parse_args(argv)
         return args.call(args)
@@ -63,6 +65,7 @@ def _add_results(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("evaluate", help="how good is a run's encoder?", description=text)
     command.add_argument("run", metavar="RUN", help="the run's folder")
     command.add_argument("--data", metavar="DATA", help="labelled pictures, as for train (the run's own)")
+    command.add_argument("--device", metavar="DEVICE", default="auto", help="auto, cpu, cuda, mps (auto)")
     command.set_defaults(call=_evaluate)
     text = "Write the vectors that a run's encoder makes of pictures, with file names, labels and what a picture needs."
     command = commands.add_parser("embed", help="vectors of your pictures", description=text)
@@ -71,6 +74,7 @@ def _add_results(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--split", metavar="SPLIT", choices=("train", "val", "test"),
                          help="train, val or test (all of a folder, train of other data)")  # fmt: skip
     command.add_argument("--out", metavar="FILE", help=".npz, or .parquet with pyarrow (RUN/vectors-DATA.npz)")
+    command.add_argument("--device", metavar="DEVICE", default="auto", help="auto, cpu, cuda, mps (auto)")
     command.set_defaults(call=_embed)
     text = "A table of runs: settings that differ, last loss, kNN on the validation split, steps, minutes."
     command = commands.add_parser("compare", help="runs side by side", description=text)
@@ -122,7 +126,8 @@ def _train(args: argparse.Namespace) -> int:
     given = {field.name: getattr(args, field.name) for field in fields(TrainConfig) if hasattr(args, field.name)}
     preset = getattr(args, "preset", None)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # before and after training, as Ctrl-C
-    with distributed.group():  # of torchrun's processes; else of none
+    # Of torchrun's processes; else of none. The others wait while one downloads, decodes and reports.
+    with distributed.group(minutes=24 * 60):
         if args.resume:
             if given or preset or args.config or args.run:
                 raise ValueError("--resume: expected no other option, the run's own config says all; leave them out")
@@ -142,14 +147,14 @@ def _train(args: argparse.Namespace) -> int:
 def _evaluate(args: argparse.Namespace) -> int:
     from clbook import results
 
-    print(results.evaluate(args.run, args.data))
+    print(results.evaluate(args.run, args.data, device=args.device))
     return 0
 
 
 def _embed(args: argparse.Namespace) -> int:
     from clbook import results
 
-    print(results.embed(args.run, args.data, args.out, split=args.split))
+    print(results.embed(args.run, args.data, args.out, split=args.split, device=args.device))
     return 0
 
 

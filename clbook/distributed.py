@@ -79,8 +79,11 @@ def group(rank: int | None = None, world_size: int | None = None, file: str | Pa
     _start(rank, world_size, file, timedelta(minutes=minutes))
     try:
         yield
-    finally:
-        distributed.destroy_process_group()
+    except BaseException:
+        if "nccl" not in str(distributed.get_backend_config()):  # NCCL waits there for what the others never end
+            distributed.destroy_process_group()
+        raise
+    distributed.destroy_process_group()
 
 
 def _start(rank: int | None, world_size: int | None, file: str | Path | None, timeout: timedelta) -> None:
@@ -107,7 +110,8 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = re.sub(r"^\[\S+\] ", "", str(error)).partition(". ")[0]  # of gloo's, what follows the line of its code
+        said = str(error).strip()  # of gloo's, what follows the line of its code; NCCL's reason is in its last line
+        reason = said.splitlines()[-1] if "NCCL" in said else re.sub(r"^\[\S+\] ", "", said).partition(". ")[0]
         raise ConnectionError(f"rank {rank()}: expected all processes of the run to go on, one is gone or silent "
                               f"({reason:.120}). Its own message, if any, says why; then start all again, "
                               "from the last checkpoint with --resume") from error  # fmt: skip
@@ -243,7 +247,7 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
 def replicate(module: nn.Module) -> None:
     """Make a module one model over all ranks, in place: rank 0's weights and buffers everywhere, and each batch-norm
     (torch's classes) one over the rows of all ranks: on GPUs torch's nn.SyncBatchNorm, which refuses CPUs, elsewhere
-    our own. Without a group nothing happens.
+    our own. (torch's lets the host wait for the GPU in each layer.) Without a group nothing happens.
 
     Raises:
         TypeError: not a module.

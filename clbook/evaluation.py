@@ -33,6 +33,7 @@ def encode(encoder: nn.Module | None, images: Tensor, *, batch_size: int = 500) 
             mode it was in. None gives the pixels themselves, the baseline that any encoder has to beat; of
             pictures larger than 64 px 32 x 32 means, for all the pixels of many would fit into no memory.
         images: [N, C, H, W], uint8 or float in [0, 1].
+        batch_size: pictures a pass; beyond 96 px fewer, in proportion to their pixels.
 
     Returns:
         [N, D] float32 on the CPU.
@@ -43,6 +44,7 @@ def encode(encoder: nn.Module | None, images: Tensor, *, batch_size: int = 500) 
     """
     _check_count("batch_size", batch_size)
     check_pictures(images)
+    batch_size = max(1, min(batch_size, batch_size * 96**2 // images[0, 0].numel()))  # the memory of 96 px at most
     if encoder is None:
         return torch.cat([_pixels(batch) for batch in images.split(batch_size)])
     _check_encoder(encoder)

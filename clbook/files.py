@@ -9,6 +9,8 @@ def write_whole(path: Path, content: bytes) -> Path:
     part = path.with_name(f".{path.name}.part")
     try:
         part.write_bytes(content)
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())  # or a power cut could leave the new name with nothing in it
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

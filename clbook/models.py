@@ -7,8 +7,8 @@ trained on normalized pictures, are changed to fit (`load_weights`); with weight
 yours to do: `torchvision.transforms.Normalize(mean, std)`.
 
 The ResNets and VGGs are torchvision's without their classifiers and keep its names, so that their weights outlive this
-package: `torchvision.models.resnet18().load_state_dict(state, strict=False)` misses the classifier and nothing else (for the small stem
-see `resnet50`).
+package: `torchvision.models.resnet18().load_state_dict(state, strict=False)` misses the classifier and nothing else.
+(For the small stem see `resnet50`.)
 """
 
 import difflib

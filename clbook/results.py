@@ -26,7 +26,7 @@ _NUMBERS = 2**25  # features that a probe is fitted on, at most: 256 MB as float
 # --- evaluate ---------------------------------------------------------------------------------------------
 
 
-def evaluate(path: str | Path, data: str | None = None, *, progress: bool = True) -> str:
+def evaluate(path: str | Path, data: str | None = None, *, device: str = "auto", progress: bool = True) -> str:
     """How good a run's encoder is, beside an encoder that nothing has trained and the pixels: a table to print, which
     also stands in the run's `evaluation.csv`.
 
@@ -37,9 +37,10 @@ def evaluate(path: str | Path, data: str | None = None, *, progress: bool = True
         path: the run's folder.
         data: what to evaluate on, as for `datasets.load`; the run's own data unless told. Results on other data stay
             in `evaluation.csv`.
+        device: as for `training.find_device`.
 
     Raises:
-        ValueError: no run there; no such data, or pictures without labels.
+        ValueError: no run there; no such data or device, or pictures without labels.
     """
     config, encoder = runs.load_encoder(path)
     config = config if data is None else replace(config, data=data, n=None)
@@ -49,9 +50,9 @@ def evaluate(path: str | Path, data: str | None = None, *, progress: bool = True
             raise ValueError(f"evaluate: expected pictures with labels, got {config.data}, which has none; give "
                              "labelled pictures with --data")  # fmt: skip
     encoders = {"trained": encoder, "random encoder": training.new_encoder(config), "pixels": None}
-    device, rows = training.find_device(), []
+    place, rows = training.find_device(device), []
     for name, judged in tqdm(encoders.items(), disable=not progress, leave=False):
-        judged = judged and judged.to(device)
+        judged = judged and judged.to(place)
         features = {split: (evaluation.encode(judged, s.images), s.labels) for split, s in sets.items()}
         rows += [{"data": config.data, "encoder": name, **row} for row in (_knn(features), *_probes(features))]
     run = runs.RunFolder.reopen(path)
@@ -139,7 +140,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 # --- embed ------------------------------------------------------------------------------------------------
 
 
-def embed(path: str | Path, data: str, out: str | Path | None = None, *, split: str | None = None) -> str:
+def embed(path: str | Path, data: str, out: str | Path | None = None, *, split: str | None = None,
+          device: str = "auto") -> str:  # fmt: skip
     """Write the vectors that a run's encoder makes of pictures, and say so in a line.
 
     The file holds `vectors` [N, D] float32; `files` [N], below the folder that was given, or `rows` [N] of a data set
@@ -152,23 +154,26 @@ def embed(path: str | Path, data: str, out: str | Path | None = None, *, split: 
         data: `folder:PATH`, of which all pictures are taken, or another name that `datasets.load` takes.
         out: the file, which is replaced if it is there; `vectors-<data>.npz` in the run's folder unless told.
         split: "train", "val" or "test" of the data; unless told all of a folder, and "train" of other data.
+        device: as for `training.find_device`.
 
     Raises:
-        ValueError: no run there, no such data, a file of another kind or in no folder; parquet without pyarrow.
+        ValueError: no run there, no such data or device; a file of another kind or in no folder; parquet without
+            pyarrow.
     """
     if not isinstance(data, str):
         raise TypeError(f"data: expected a name such as folder:PATH, got {type(data).__name__}")
+    config, encoder = runs.load_encoder(path)
     name = Path(data.removeprefix("folder:")).name or "folder"
     out = Path(path) / f"vectors-{name}.npz" if out is None else Path(out)
     if out.suffix not in _FORMATS or not out.parent.is_dir():
         raise ValueError(f"out: expected a file that ends in {' or '.join(_FORMATS)}, in a folder that is there, got "
                          f"{str(out)!r}; choose another with --out")  # fmt: skip
     pack = _FORMATS[out.suffix]()  # before the work: pyarrow may be missing
-    config, encoder = runs.load_encoder(path)
+    place = training.find_device(device)
     whole = data.startswith("folder:") and split is None
     pictures = (datasets.load_folder(data.removeprefix("folder:"), image_size=config.image_size) if whole else
                 datasets.load(data, split or "train", image_size=config.image_size))  # fmt: skip
-    vectors = evaluation.encode(encoder.to(training.find_device()), pictures.images).numpy()
+    vectors = evaluation.encode(encoder.to(place), pictures.images).numpy()
     write_whole(out, pack(_arrays(pictures, vectors, config)))
     bad = "".join(f"; skipped {file}: {why}" for file, why in pictures.skipped[:3])
     more = f"; {len(pictures.skipped)} files skipped in all" if len(pictures.skipped) > 3 else ""
@@ -192,7 +197,7 @@ def _arrays(pictures: ImageSet, vectors: np.ndarray, config: training.TrainConfi
         "layout": "float32 [N, 3, image_size, image_size]; bytes divided by 255, no other normalization",
         "crop": "turned as EXIF says, alpha on white, gray to RGB; the shorter side scaled to image_size (bicubic, "
         "with antialiasing), then the centre square",
-        "encoder": {"model": config.model, "width": config.width},
+        "encoder": {"model": config.model, **config.options()},
     }
     return arrays | {"preprocessing": np.array(json.dumps(needs))}
 

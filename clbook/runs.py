@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -25,6 +26,7 @@ from clbook.training import Fit, TrainConfig
 
 CHECKPOINTS = ("checkpoint.pt", "checkpoint-before.pt")  # the newest first
 COLUMNS = ("step", "epoch", "seconds", "learning_rate", "loss", "knn")
+BANK, TESTED = 50_000, 10_000  # pictures for the summary's kNN at most: all of ImageNet would take hours
 
 
 class RunFolder:
@@ -40,12 +42,16 @@ class RunFolder:
         config: of the run.
 
     Raises:
-        ValueError: the folder holds files already, or can't be created or written to.
+        ValueError: the folder holds files already, lies among the pictures, or can't be created or written to.
     """
 
     def __init__(self, path: str | Path | None, config: TrainConfig):
-        name = Path(config.data.removeprefix("folder:")).name or "folder"
+        name = Path(config.data.removeprefix("folder:")).name
         self.path = Path(path or f"runs/{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+        pictures = Path(config.data.removeprefix("folder:")).expanduser().resolve()
+        if config.data.startswith("folder:") and self.path.resolve().is_relative_to(pictures):
+            raise ValueError(f"run folder: {str(self.path)!r} would lie among the pictures, and its own be taken for "
+                             "some of them; choose another with --run")  # fmt: skip
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             taken = next(self.path.iterdir(), None)
@@ -87,10 +93,9 @@ class RunFolder:
         buffer = io.BytesIO()
         torch.save(state, buffer)
         newest, before = (self.path / name for name in CHECKPOINTS)
-        part = self.write("checkpoint.new", buffer.getvalue())
         if newest.exists():
-            os.replace(newest, before)
-        os.replace(part, newest)
+            os.replace(newest, before)  # whatever happens now, it is there
+        self.write(newest.name, buffer.getvalue())
 
     def load_checkpoint(self, config: TrainConfig) -> dict:
         """The newest state that can be read and is of this run.
@@ -161,8 +166,6 @@ def resume(path: str | Path, *, progress: bool = True) -> tuple[str, bool]:
     data = load_splits(config)
     elsewhere = replace(config, init=None)  # where it began may be gone by now
     training.check(data["train"].images, elsewhere, data["train"].labels)
-    if distributed.is_writer():
-        run.set_metrics(state["log"]["history"])
     return _train(config, data, run if distributed.is_writer() else None, state, progress)
 
 
@@ -241,8 +244,13 @@ def _train(config, data: dict[str, ImageSet], run: RunFolder | None, state: dict
         return {} if bank.labels is None else {"knn": evaluation.knn_score(encoder, few_bank, few_watched)}
 
     with _Keeper(run, config.checkpoint_minutes) as keeper, _tensorboard(run, state) as add_events:
+        stale = state is not None
 
         def on_row(row: dict[str, float]) -> None:
+            nonlocal stale
+            if stale:  # not before: `fit` may yet refuse the state
+                run.set_metrics(state["log"]["history"])
+                stale = False
             run.add_metrics(row)
             add_events(row)
 
@@ -251,7 +259,7 @@ def _train(config, data: dict[str, ImageSet], run: RunFolder | None, state: dict
                                on_step=keeper.after_step, state=state, progress=progress)  # fmt: skip
         except FloatingPointError as error:
             if run:
-                run.write("diverged.txt", f"{error}\n".encode())
+                run.write("diverged.txt", _bytes(f"{error}\n"))
             raise
     line = ""
     with distributed.writer_first():  # the others wait: where one process ends as interrupted, torchrun ends the rest
@@ -267,12 +275,13 @@ def _train(config, data: dict[str, ImageSet], run: RunFolder | None, state: dict
 
 def _finish(run: RunFolder, fit: Fit, bank: ImageSet, test: ImageSet, baselines: dict[str, float]) -> str:
     """Look at the test split, which is done here alone, and write what is found; the summary's line."""
+    bank, test = (some if len(some) <= most else _some(some, most) for some, most in ((bank, BANK), (test, TESTED)))
     random = training.new_encoder(fit.config).to(models.first_weight(fit.encoder).device)
     scores = {name: evaluation.knn_score(encoder, bank, test) for name, encoder in
               (("trained", fit.encoder), ("pixels", None), ("random encoder", random))
               if bank.labels is not None}  # fmt: skip
     line = _summary(fit, scores, len(test), run.path)
-    run.write("summary.txt", line.encode() + b"\n")
+    run.write("summary.txt", _bytes(f"{line}\n"))
     about = reports.environment(fit.config)
     run.write("environment.json", json.dumps(about, indent=2).encode() + b"\n")
     pictures = {
@@ -285,8 +294,13 @@ def _finish(run: RunFolder, fit: Fit, bank: ImageSet, test: ImageSet, baselines:
         run.write(f"{name}.png", png)
     shown = [reports.Shown(*words, pngs[name], pictures[name].alt) for name, words in _WORDS.items()]
     meters = reports.collapse(fit, _some(bank, 1000))
-    run.write("report.html", reports.page(fit.config, line, about, shown, meters).encode())
+    run.write("report.html", _bytes(reports.page(fit.config, line, about, shown, meters)))
     return line
+
+
+def _bytes(text: str) -> bytes:
+    """UTF-8, of names too that are none: Linux allows them."""
+    return text.encode(errors="backslashreplace")
 
 
 _WORDS = {  # of each picture in the report: its title, and what is below it
@@ -381,7 +395,10 @@ def _summary(fit: Fit, scores: dict[str, float], tested: int, path: Path) -> str
     loss = f"loss {last['loss']:.3f}, " if "loss" in last else ""
     effort = f"{loss}{last['step']} steps, {last['epoch']:.1f} epochs, {last['seconds'] / 60:.1f} minutes"
     if fit.interrupted:
-        on = f", `clbook train --resume {path}` goes on" if (path / CHECKPOINTS[0]).exists() else ""
+        again = f"clbook train --resume {shlex.quote(str(path))}"
+        if 1 < distributed.world_size() == int(os.environ.get("LOCAL_WORLD_SIZE", distributed.world_size())):
+            again = f"torchrun --nproc-per-node {distributed.world_size()} -m -- {again}"
+        on = f", `{again}` goes on" if any((path / name).exists() for name in CHECKPOINTS) else ""
         effort = f"stopped early{on}: {effort}"
     if not scores:
         return f"No labels, so no kNN; {effort}; in {path}"

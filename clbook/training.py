@@ -5,6 +5,7 @@ import math
 import os
 import time
 import typing
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -94,6 +95,8 @@ class TrainConfig:
         for name in ("weight_decay", "seed", "evaluations", "margin"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: expected a number >= 0, got {getattr(self, name)}")
+        if self.seed >= 2**32:
+            raise ValueError(f"seed: expected a number below 2**32, got {self.seed}")
         if self.batch_size < 2:
             raise ValueError(f"batch_size: expected at least 2 (the others are the negatives), got {self.batch_size}")
         if not 0 <= self.warmup < 1:
@@ -157,7 +160,7 @@ _GOES_WITH = {"width": ["model"], "stem": ["model"], "view_size": ["model", "ima
 _QUICK = {"width": 24, "batch_size": 64, "learning_rate": 2e-3, "temperature": 0.1}
 RESIDENT_SHARE = 0.5  # of a device's free memory that the pictures may take
 IMAGENET_STEM_FROM = 96  # px; below, a stem that shrinks to a quarter would leave too little
-STATE_VERSION = 1  # of what `fit` hands to `on_step`
+STATE_VERSION = 2  # of what `fit` hands to `on_step`
 _RANKS_APART = 1_000_003  # seeds of the ranks' views: far apart, so that no rank has those of a run with another seed
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 METHODS = {
@@ -209,8 +212,8 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor |
 
     Args:
         images: [N, 3, H, W], uint8 or float in [0, 1]; at least one batch of them.
-        config: the run. A number of steps or epochs gives the same result each time (on one machine and thread count);
-            minutes stop by the clock, and the learning rate follows it.
+        config: the run. A number of steps or epochs gives the same result each time (on one CPU and thread count; on a
+            GPU up to the order of its sums); minutes stop by the clock, and the learning rate follows it.
         labels: [N], integers, for a method whose `supervised` is true: its loss is called as loss(views, labels).
         method: trained in place of the new one that the config asks for: a module with an `encoder`, a `loss(views)`
             and an `after_step()`, which is called once the weights have moved. It brings its own initial weights.
@@ -222,7 +225,8 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor |
         on_step: called after each step but the last with a function that makes the state of the run: a dict of tensors
             and plain values, to be saved or copied at once. If it returns True the run ends here, as after Ctrl-C.
         state: of an earlier run with the same config and pictures, to go on from: with steps or epochs, on the same
-            machine, thread count and number of processes, to the same weights, bit for bit, as if nothing had happened.
+            machine, thread count and number of processes, to the same weights, bit for bit on a CPU, as if nothing had
+            happened.
         progress: show a progress bar.
 
     Returns:
@@ -271,7 +275,15 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor |
         on_row,
         progress,
     )
-    run = _Run(config, len(images), method, optimizer, scaler, generator, log)
+    run = _Run(
+        config,
+        [len(images), _fingerprint(images, labels if supervised else None)],
+        method,
+        optimizer,
+        scaler,
+        generator,
+        log,
+    )
     result = Fit(config, method.encoder, method, log.history)
     try:
         if state is None:
@@ -283,6 +295,7 @@ def fit(images: Tensor, config: TrainConfig = TrainConfig(), *, labels: Tensor |
             rate = _learning_rate(config, log.done())
             for group in optimizer.param_groups:
                 group["lr"] = rate
+            log.views = made = ()  # the last ones make room
             made = views(batch[0], generator)
             log.views = made = tuple(v.to(memory_format=torch.channels_last) for v in made)
             try:
@@ -329,9 +342,13 @@ def find_device(name: str = "auto") -> torch.device:
         there = ", ".join(device for device, there in have.items() if there)
         raise ValueError(f"device: expected auto or one of this machine's ({there}), got {name!r}")
     here, seen = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
-    if kind == "cuda" and not alone and here > seen and "CUDA_VISIBLE_DEVICES" not in os.environ:
+    own = seen == 1 and "CUDA_VISIBLE_DEVICES" in os.environ  # perhaps another one for each process
+    if kind == "cuda" and not alone and here > seen and not own:
         raise ValueError(f"device: expected a GPU for each of the {here} processes on this machine, got {seen}; start "
                          f"{seen} (--nproc-per-node {seen}), or take --device cpu")  # fmt: skip
+    if kind == "cuda" and not alone and number and here > 1 and not own:
+        raise ValueError(f"device: expected no number where {here} processes take a GPU each, got {name!r}; leave it "
+                         "out")  # fmt: skip
     return torch.device(name)
 
 
@@ -464,6 +481,13 @@ def _feed(data: tuple[Tensor, ...], batches: Iterator[Tensor], device: torch.dev
                 yield tuple(tensor.to(device, non_blocking=True) for tensor in ready.result())
 
 
+def _fingerprint(images: Tensor, labels: Tensor | None) -> int:
+    """Of some of the pictures and all labels: other ones have another, with next to no exception."""
+    some = (torch.arange(256) * (len(images) - 1) // 255).to(images.device)
+    start = 0 if labels is None else zlib.crc32(labels.cpu().numpy().tobytes())
+    return zlib.crc32(images[some].detach().cpu().contiguous().view(torch.uint8).numpy().tobytes(), start)
+
+
 def _rows_of(data: tuple[Tensor, ...], rows: Tensor, pin: Callable[[Tensor], Tensor]) -> list[Tensor]:
     return [pin(tensor[rows]) for tensor in data]
 
@@ -486,7 +510,7 @@ class _Run:
     """The parts of a run that change from step to step, to be written down and taken up again."""
 
     config: TrainConfig
-    pictures: int
+    pictures: list[int]  # their number and their fingerprint
     method: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
@@ -507,8 +531,8 @@ class _Run:
     def restore(self, state: dict) -> None:
         check_state(state, self.config)
         if state["pictures"] != self.pictures:
-            raise ValueError(f"state: expected that of a run on these {self.pictures:,} pictures, got one on "
-                             f"{state['pictures']:,}; bring them back, or start a new run")  # fmt: skip
+            raise ValueError(f"state: expected that of a run on these {self.pictures[0]:,} pictures, got one on "
+                             f"{state['pictures'][0]:,} others; bring them back, or start a new run")  # fmt: skip
         processes = len(state["random"]["torch"]) // len(torch.get_rng_state())
         if processes != distributed.world_size():
             raise ValueError(f"state: expected that of a run on {distributed.world_size()} process(es), got one on "
@@ -571,7 +595,7 @@ class _Log:
 
     def check(self) -> None:
         """Raise where a loss that is in no row yet is not finite: such a state is not worth keeping."""
-        if not all(loss.isfinite() for loss in self.losses):
+        if distributed.any_rank(not all(loss.isfinite() for loss in self.losses))[0]:
             raise self.diverged(math.nan, self.history[-1].get("learning_rate", self.config.learning_rate))
 
     def done(self) -> float:
@@ -597,7 +621,7 @@ class _Log:
         """How often kNN is to have been measured by now; at the end once more than the epochs ask for."""
         if self.config.knn_every is None:
             return int(done * self.config.evaluations)
-        return int(self.count / self.steps_per_epoch / self.config.knn_every) + (done >= 1)
+        return int(self.count / self.steps_per_epoch / self.config.knn_every + 1e-9) + (done >= 1)
 
     def diverged(self, loss: float, rate: float) -> FloatingPointError:
         shown = torch.cat([view.detach().float().flatten() for view in self.views]) if self.views else torch.zeros(1)

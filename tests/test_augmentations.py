@@ -589,6 +589,29 @@ def test_factors_fill_their_ranges():
     assert -0.1001 <= shift.min() < -0.098 and 0.098 < shift.max() <= 0.1001 and abs(shift.mean()) < 0.01
 
 
+def test_the_order_of_the_steps_is_drawn_by_the_host(monkeypatch):
+    """Which would wait for a GPU's numbers. The generator here says that it is a GPU's, and draws on the CPU."""
+
+    class Far(torch.Generator):
+        device = torch.device("cuda")
+
+    def order_of(seed):
+        drawn.clear()
+        color_jitter(pictures(64 * 5, (2, 3)), generator=Far().manual_seed(seed))
+        return list(drawn)
+
+    drawn, true_randperm = [], torch.randperm
+
+    def randperm(n, *, generator):
+        assert generator.device.type == "cpu"
+        drawn.append(true_randperm(n, generator=generator).tolist())
+        return torch.tensor(drawn[-1])
+
+    monkeypatch.setattr(augmentations, "_rand", lambda shape, images, generator: torch.rand(shape, generator=generator))
+    monkeypatch.setattr(torch, "randperm", randperm)
+    assert order_of(1) == order_of(1) != order_of(2) and len(set(map(tuple, order_of(1)))) > 1
+
+
 def test_color_jitter_is_torchvisions_steps_in_the_order_drawn(monkeypatch):
     """Record which steps run on which rows with which factors, then do the same with torchvision, one by one."""
     calls, recording = [], []

@@ -1,3 +1,5 @@
+import contextlib
+import io
 import json
 import os
 import re
@@ -13,7 +15,7 @@ import pytest
 from PIL import Image
 
 import clbook
-from clbook import cli, datasets, results, runs
+from clbook import cli, datasets, distributed, results, runs
 from clbook.training import PRESETS, RECIPES, TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -319,10 +321,12 @@ def test_a_config_file_repeats_a_run_with_changes(asked, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "arguments", "given"),
-    [("evaluate", ["there"], (("there", None), {})),
-     ("evaluate", ["there", "--data=digits"], (("there", "digits"), {})),
-     ("embed", ["there", "--data=folder:x", "--out=y.npz"], (("there", "folder:x", "y.npz"), {"split": None})),
-     ("embed", ["there", "--data=digits", "--split=val"], (("there", "digits", None), {"split": "val"})),
+    [("evaluate", ["there"], (("there", None), {"device": "auto"})),
+     ("evaluate", ["there", "--data=digits", "--device=cpu"], (("there", "digits"), {"device": "cpu"})),
+     ("embed", ["there", "--data=folder:x", "--out=y.npz"],
+      (("there", "folder:x", "y.npz"), {"split": None, "device": "auto"})),
+     ("embed", ["there", "--data=digits", "--split=val", "--device=cpu"],
+      (("there", "digits", None), {"split": "val", "device": "cpu"})),
      ("compare", ["one", "two", "--out=c.png"], ((["one", "two"], "c.png"), {}))],
 )  # fmt: skip
 def test_what_is_done_with_runs_is_printed(monkeypatch, capsys, name, arguments, given):
@@ -339,6 +343,21 @@ def test_a_run_that_is_none_ends_in_2(capsys, tmp_path, monkeypatch, arguments):
     (tmp_path / "nowhere").mkdir()
     assert cli.main(arguments) == 2
     assert "can't read 'nowhere/config.json'" in one_line(capsys)
+
+
+def test_the_others_wait_for_long_while_one_decodes_and_reports(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(distributed, "group", lambda **options: asked.append(options) or contextlib.nullcontext())
+    monkeypatch.setattr(runs, "resume", lambda path: ("", False))
+    assert cli.main(["train", "--resume", "there"]) == 0 and asked[0]["minutes"] >= 600
+
+
+def test_a_name_that_the_terminal_has_no_letters_for_is_printed_all_the_same(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    monkeypatch.setattr(runs, "resume", lambda path: ("Łukasz", False))
+    assert cli.main(["train", "--resume", "there"]) == 0
+    sys.stdout.flush()
+    assert sys.stdout.buffer.getvalue() == b"\\u0141ukasz\n"
 
 
 def test_resume_goes_on(monkeypatch, capsys):

@@ -877,6 +877,23 @@ def test_encoders_and_pictures_of_any_precision_give_float32(dtype):
         assert torch.allclose(features, expected, atol=0.05 if dtype == torch.bfloat16 else 1e-5)
 
 
+@pytest.mark.parametrize(("side", "most"), [(16, 500), (96, 500), (224, 91), (3000, 1)])
+def test_large_pictures_are_encoded_fewer_at_a_time(side, most):
+    seen = []
+
+    class Encoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+
+        def forward(self, x):
+            seen.append(len(x))
+            return x.flatten(1)[:, :2]
+
+    images = torch.zeros(1, 3, 1, 1, dtype=torch.uint8).expand(most + 1, 3, side, side)
+    assert encode(Encoder(), images).shape == (most + 1, 2) and seen == [most, 1]
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_fine_tuning_takes_encoders_and_pictures_of_other_precisions(dtype):
     sets = [replace(s, images=s.images.double() / 255) for s in (bars(40), bars(20, 1))]

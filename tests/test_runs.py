@@ -289,7 +289,6 @@ def test_a_folder_is_made_and_named_after_data_and_time(tmp_path, monkeypatch):
     made = RunFolder(None, TrainConfig(data="folder:/some where/My Cats"))
     assert re.fullmatch(r"runs.My Cats-\d{8}-\d{6}", str(made.path))
     assert (made.path / "config.json").exists()
-    assert RunFolder(None, TrainConfig(data="folder:.")).path.name.startswith("folder-")
 
 
 def test_an_empty_folder_is_taken_and_a_full_one_refused(tmp_path):
@@ -513,6 +512,7 @@ def running(pictures, tmp_path_factory):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other signals")
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_a_signal_ends_the_command_with_all_saved(running, stop):
     config, processes = running
     folder, process = processes[stop]
@@ -581,6 +581,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(pictures, undisturbed, tmp_path):
     assert_same_run(tmp_path / "run", undisturbed)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_end(pictures, undisturbed, tmp_path):
     """SIGKILL at whatever step it is in, twice; the rows behind the last checkpoint are made again."""
     config = dataclasses.replace(tiny(pictures, steps=25), checkpoint_minutes=1e-9)
@@ -657,7 +658,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(pictures, tmp_path, monkeyp
     true_write = Path.write_bytes
 
     def write(path, content):
-        if path.name == ".checkpoint.new.part" and (tmp_path / "checkpoint-before.pt").exists():
+        if path.name == ".checkpoint.pt.part" and (tmp_path / "checkpoint-before.pt").exists():
             true_write(path, content[: len(content) // 2])
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         return true_write(path, content)
@@ -667,7 +668,73 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(pictures, tmp_path, monkeyp
     with pytest.raises(OSError, match="No space left"):
         runs.train(config, tmp_path, progress=False)
     assert not list(tmp_path.glob(".*"))
-    assert RunFolder.reopen(tmp_path).load_checkpoint(config)["log"]["count"] == 2
+    assert RunFolder.reopen(tmp_path).load_checkpoint(config)["log"]["count"] == 1
+
+
+def test_a_kill_between_two_checkpoints_leaves_one_and_nothing_else(pictures, tmp_path, monkeypatch, no_maps):
+    true_replace = os.replace
+
+    def replace(source, target):
+        if Path(target).name == "checkpoint.pt" and (tmp_path / "checkpoint-before.pt").exists():
+            raise KeyboardInterrupt
+        true_replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    config = tiny(pictures, checkpoint_minutes=1e-9)
+    line, interrupted = runs.train(config, tmp_path, progress=False)
+    assert interrupted and f"`clbook train --resume {tmp_path}` goes on" in line
+    assert {path.name for path in tmp_path.iterdir()} == FILES | {"checkpoint-before.pt"}
+    assert RunFolder.reopen(tmp_path).load_checkpoint(config)["log"]["count"] == 1
+
+
+def test_a_resume_that_is_refused_changes_nothing(tmp_path, monkeypatch, no_maps):
+    folder = draw(tmp_path / "pictures", [f"{'ba'[i % 2]}/{i}.png" for i in range(60)])
+    config = tiny(folder, steps=25, checkpoint_minutes=1e-9)
+    monkeypatch.setattr(RunFolder, "drop_checkpoints", lambda run: None)
+    runs.train(config, tmp_path / "run", progress=False)
+    before = metrics(tmp_path / "run")
+    for file in (folder / "a").iterdir():
+        Image.new("RGB", (16, 16)).save(file)  # as many, others
+    with pytest.raises(ValueError, match="got one on 48 others"):
+        runs.resume(tmp_path / "run", progress=False)
+    assert metrics(tmp_path / "run") == before
+
+
+def test_a_run_among_the_pictures_is_refused(tmp_path, monkeypatch):
+    """Its own pictures would be those of a class in the next run."""
+    monkeypatch.chdir(draw(tmp_path, [f"{'ba'[i % 2]}/{i}.png" for i in range(30)]))
+    monkeypatch.setattr(training, "fit", forbidden)
+    for place in (None, "a/run"):
+        with pytest.raises(ValueError, match=r"would lie among the pictures, .*; choose another with --run"):
+            runs.train(tiny("."), place)
+    assert datasets.load("folder:.").classes == ("a", "b")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no UTF-8")
+def test_a_name_that_is_no_text_costs_no_report(flat, tmp_path, monkeypatch, no_maps):
+    monkeypatch.setattr(runs, "_summary_writer", lambda: None)  # TensorBoard refuses such names
+    place = tmp_path / os.fsdecode(b"caf\xe9 1")
+    runs.train(tiny(flat, steps=2), place, progress=False)
+    assert {path.name for path in place.iterdir()} >= {"summary.txt", "report.html"}
+
+
+def test_the_command_that_goes_on_can_be_pasted(pictures, tmp_path, monkeypatch):
+    fit = training.Fit(tiny(pictures), None, None, [{"step": 1, "epoch": 1.0, "seconds": 1.0}], interrupted=True)
+    (tmp_path / "my run").mkdir()
+    (tmp_path / "my run" / "checkpoint.pt").touch()
+    assert f"`clbook train --resume '{tmp_path}/my run'` goes on" in runs._summary(fit, {}, 0, tmp_path / "my run")
+    monkeypatch.setattr(runs.distributed, "world_size", lambda: 2)
+    assert "`torchrun --nproc-per-node 2 -m -- clbook train" in runs._summary(fit, {}, 0, tmp_path / "my run")
+
+
+def test_the_summary_looks_at_so_many_pictures_at_most(pictures, tmp_path, monkeypatch, no_maps):
+    monkeypatch.setattr(runs, "BANK", 20)
+    monkeypatch.setattr(runs, "TESTED", 4)
+    seen, true_score = [], evaluation.knn_score
+    monkeypatch.setattr(evaluation, "knn_score", lambda encoder, bank, queries: seen.append(
+        (len(bank), len(queries))) or true_score(encoder, bank, queries, k=3))  # fmt: skip
+    line, _ = runs.train(tiny(pictures, steps=2, evaluations=0), tmp_path / "run", progress=False)
+    assert seen[-3:] == [(20, 4)] * 3 and "on 4 test pictures" in line
 
 
 def test_a_run_that_was_killed_over_its_report_goes_on_to_it(pictures, tmp_path, monkeypatch):

@@ -55,6 +55,7 @@ def equal(one, other):
           for name in ("n", "steps", "epochs", "image_size", "view_size", "width") for value in (0, -3)],
         *[({name: value}, rf"{name}: expected a number >= 0, got {value}")
           for name, value in (("weight_decay", -1e-4), ("weight_decay", math.nan), ("seed", -1), ("evaluations", -1))],
+        ({"seed": 2**32}, "seed: expected a number below 2\\*\\*32, got 4294967296"),
         *[({"batch_size": value}, f"batch_size: expected at least 2 .*, got {value}") for value in (1, 0, -8)],
         *[({"warmup": value}, f"warmup: expected a share .*, got {value}") for value in (-0.1, 1, 1.5, math.nan)],
         *[({"crop": value}, f"crop: expected a share of the area, .*, got {value}") for value in (0, -1, 1.1)],
@@ -643,10 +644,10 @@ def test_seconds_go_on_where_they_stopped(images, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda s: s | {"clbook": 99}, "state: expected one that fit has made, of version 1"),
+        (lambda s: s | {"clbook": 99}, f"state: expected one that fit has made, of version {training.STATE_VERSION}"),
         (lambda s: {"model": 1}, "got model"),
         (lambda s: [1], "got list"),
-        (lambda s: s | {"pictures": 21}, "a run on these 20 pictures, got one on 21; bring them back"),
+        (lambda s: s | {"pictures": [21, 0]}, "a run on these 20 pictures, got one on 21 others; bring them back"),
         (lambda s: s | {"config": s["config"] | {"seed": 5}}, "got one with seed = 5 instead of 0; start a new run"),
         (
             lambda s: s | {"random": s["random"] | {"views": torch.zeros(16, dtype=torch.uint8)}},
@@ -913,7 +914,14 @@ def test_processes_of_a_group_need_a_gpu_each_and_no_mps(monkeypatch):
             training.find_device(name)
     assert training.find_device("cpu") == torch.device("cpu")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")  # this process's own
-    assert training.find_device("auto") == torch.device("cuda")
+    assert training.find_device("auto") == torch.device("cuda") and training.find_device("cuda:0").index == 0
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match="no number where 2 processes take a GPU each, got 'cuda:0'; leave it out"):
+        training.find_device("cuda:0")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    with pytest.raises(ValueError, match="a GPU for each of the 4 processes on this machine, got 2; start 2"):
+        training.find_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert training.find_device("auto") == torch.device("cpu")
@@ -1114,6 +1122,31 @@ def test_no_step_waits_for_the_device(method, images):
     fit(images, config, labels=torch.arange(20) % 3, on_step=on_step)
     assert len(watch.found) > 50  # those left out: it does watch
     assert not [told for told in watch.found if 'type == "cpu"' not in told[1] and "scaler.step(" not in told[1]]
+
+
+def test_no_step_sends_the_device_numbers_one_by_one(images, monkeypatch):
+    """The host waits for those, too: `torch.tensor(..., device=)` copies from memory that isn't pinned."""
+    sent, true_tensor = [], torch.tensor
+
+    def tensor(*args, **kwargs):
+        caller = traceback.extract_stack()[-2]  # AdamW's counters, on the CPU, are its own affair
+        sent.append(caller.line) if "device" in kwargs and "clbook" in caller.filename else None
+        return true_tensor(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "tensor", tensor)
+    fit(images, tiny(steps=3, evaluations=0, rotation=10.0))
+    assert not sent
+
+
+@pytest.mark.parametrize("labels", [None, torch.arange(20) % 3])
+def test_a_state_is_of_its_own_pictures_and_labels(images, labels):
+    """As many others are refused: a folder that has changed, or another draw of it."""
+    config, states = tiny(method="simclr" if labels is None else "sup_con", steps=3), []
+    fit(images, config, labels=labels, on_step=lambda state: states.append(state()))
+    others = images.flip(0) if labels is None else images, labels if labels is None else labels.roll(1)
+    with pytest.raises(ValueError, match="a run on these 20 pictures, got one on 20 others; bring them back"):
+        fit(others[0], config, labels=others[1], state=states[0])
+    assert fit(images, config, labels=labels, state=states[0]).history[-1]["step"] == 3
 
 
 # --- half precision, on a CPU -----------------------------------------------------------------------------
