@@ -16,12 +16,23 @@ from run_notebooks import WIDGET, normalise, problems, source_hash
 
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LABS = sorted((ROOT / "notebooks/labs/source").glob("*/*.ipynb"))
+ANY_DEVICE = {"00_start_here", "lab6_capstone"}  # they only hand runs to `evaluation`, which asks where the weights are
 PIXEL = base64.b64encode(b"not looked at").decode()
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_lesson_is_run_tidy_and_whole(path):
     assert problems(path) == []
+
+
+@pytest.mark.parametrize("path", [*LESSONS, *LABS], ids=lambda path: path.stem)
+def test_what_mixes_pictures_of_its_own_with_training_stays_on_the_processor(path):
+    """A learner's views and losses draw and mask on the CPU, and so do the cells that go on with a run's parts."""
+    notebook = nbformat.read(path, 4)
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    trains = "training.fit(" in code and path.stem not in ANY_DEVICE
+    assert not trains or re.search(r"""device(=|": )"cpu\"""", code)
 
 
 # --- every problem is found -------------------------------------------------------------------------------
@@ -301,6 +312,7 @@ NBVAL_CASES = {  # notebook: (its cells, the outcome of each)
 }
 
 
+@pytest.mark.slow
 def test_nbval_is_strict(tmp_path):
     (tmp_path / "notebooks").mkdir()
     for file in "conftest.py", "pyproject.toml", "tests/nbval.cfg", "tools/run_notebooks.py":
