@@ -2,8 +2,8 @@
 
     python benchmarks/fixed_budget.py --data folder:PATH      # the pictures of CIFAR-10; or --data cifar10, a download
 
-Each run has a seed of its own: three of 2, 5 and 10 minutes of training each, one of 30; the table has their means. Both
-have the same encoder, cores and pictures; the learning rate falls to zero at the end of the budget. Ours is what
+Each run has a seed of its own: three of 2, 5 and 10 minutes of training each, one of 30; the table has their means.
+Both have the same encoder, cores and pictures; the learning rate falls to zero at the end of the budget. Ours is what
 `clbook train` does with the recipe for photographs. lightly's is its SimCLR benchmark for CIFAR-10 as far as a budget
 allows: its views, made by two workers from PIL pictures, its loss at its τ = 0.5, its head, and SGD with momentum at
 its rate, 0.06 for each 128 pictures of a batch. Measured is kNN (k = 20, cosine, τ = 0.07) of the features h, the test

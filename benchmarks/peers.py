@@ -32,8 +32,8 @@ from clbook.losses import nt_xent
 RESULTS = Path(__file__).with_name("RESULTS.md")
 ABOUT = """# Measured beside other libraries
 
-By `make bench` (`benchmarks/peers.py`, which says how); fixed_budget by `benchmarks/fixed_budget.py`. Every section names its machine, versions and date; ratios are
-what to look at. An aim that isn't met says so.
+By `make bench` (`benchmarks/peers.py`, which says how); fixed_budget by `benchmarks/fixed_budget.py`. Every
+section names its machine, versions and date; ratios are what to look at. An aim that isn't met says so.
 """
 JITTER = (0.4, 0.4, 0.4, 0.1)  # brightness, contrast, saturation, hue
 CROP, FLIP, JITTERED, GRAY = (0.2, 1.0), 0.5, 0.8, 0.2

@@ -24,7 +24,8 @@ from torch import nn
 from clbook import distributed, methods, models, training
 from clbook.training import TrainConfig
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="gloo, loopback's name and SIGKILL as Linux has them")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(
+    sys.platform != "linux", reason="gloo, loopback's name and SIGKILL as Linux has them")]  # fmt: skip
 
 EVENTS = {"tensorboard"} if importlib.util.find_spec("tensorboard") else set()
 N = 8
@@ -348,6 +349,8 @@ def test_a_run_has_one_writer_and_goes_on_to_the_same_end(ended):
 
 
 def test_a_checkpoint_holds_every_ranks_views_and_wants_as_many_processes(ended, monkeypatch):
+    from clbook import runs
+
     folder = ended[2][0]
     state = torch.load(folder / "kept.pt", weights_only=True)
     assert state["log"]["count"] == 5
@@ -355,7 +358,7 @@ def test_a_checkpoint_holds_every_ranks_views_and_wants_as_many_processes(ended,
     assert not torch.equal(one, two)
     config = small_run(folder)
     with pytest.raises(ValueError, match=r"expected that of a run on 1 process\(es\), got one on 2; .*per-node 2"):
-        training.fit(torch.rand(48, 3, 16, 16), config, state=state)
+        training.fit(runs.load_splits(config)["train"].images, config, state=state)
 
 
 @pytest.mark.parametrize(("what", "within"), [("silence", 60), ("death", 60)])
@@ -434,6 +437,32 @@ def test_a_group_that_makes_no_sense_is_refused(arguments, words):
         pass
 
 
+@pytest.mark.parametrize(("backend", "ends"), [("gloo", 1), ("cpu:gloo,cuda:nccl", 0)])
+def test_nccl_is_not_waited_for_where_a_process_fails(monkeypatch, backend, ends):
+    """Its end waits for what the others never send: the message that says why would never be seen."""
+    ended = []
+    monkeypatch.setattr(distributed, "_start", lambda *_: None)
+    monkeypatch.setattr(torch.distributed, "get_backend_config", lambda: backend)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: ended.append(1))
+    with pytest.raises(OSError, match="full"), distributed.group(0, 2, "file"):
+        raise OSError("full")
+    assert len(ended) == ends
+    with distributed.group(0, 2, "file"):
+        pass
+    assert len(ended) == ends + 1
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [("[../gloo/pair.cc:525] Connection closed by peer [127.0.0.1]. More", "(Connection closed by peer [127.0.0.1])"),
+     ("NCCL error in: x.cpp:1, invalid usage\nLast error:\nDuplicate GPU detected : rank 1 and rank 0",
+      "(Duplicate GPU detected : rank 1 and rank 0)")],
+)  # fmt: skip
+def test_the_reason_of_a_lost_process_is_the_telling_line(said, reason):
+    with pytest.raises(ConnectionError, match=re.escape(reason)), distributed._together():
+        raise RuntimeError(said)
+
+
 @pytest.mark.parametrize("minutes", [0, -1, math.nan, math.inf, "1", None])
 def test_a_wait_that_is_none_is_refused(minutes):
     with pytest.raises(ValueError, match="minutes: expected a number > 0"), distributed.group(minutes=minutes):
@@ -508,7 +537,10 @@ def test_torchrun_told_to_stop_leaves_a_checkpoint_and_goes_on(torchrun, tmp_pat
         process.send_signal(stop)
         assert process.wait(120) != 0
         out, err = (tmp_path / "out").read_text(), (tmp_path / "err").read_text()
-        assert "stopped early, `clbook train --resume run` goes on" in out and out.count("\n") == 1, err
+        assert (
+            "stopped early, `torchrun --nproc-per-node 2 -m -- clbook train --resume run` goes on" in out
+            and out.count("\n") == 1
+        ), err
         state = runs.RunFolder.reopen(tmp_path / "run").load_checkpoint(config)
         before, rows = rows, runs.read_metrics(tmp_path / "run" / "metrics.csv")
         kept = [row for row in before if row["step"] % 10 == 0]  # where it stopped a row was added

@@ -126,6 +126,7 @@ def test_every_corner_is_drawn_whole_and_told(explorer):
     assert len({picture.tobytes() for picture in pictures}) == len(pictures), "two corners look the same"
 
 
+@pytest.mark.slow
 def test_moving_there_and_back_leaves_no_ghosts(explorer):
     start = explorer.values
     before = shown(explorer)
@@ -139,6 +140,7 @@ def test_moving_there_and_back_leaves_no_ghosts(explorer):
     assert np.array_equal(shown(explorer), before)
 
 
+@pytest.mark.slow
 def test_blitting_draws_what_a_full_redraw_draws(explorer, make):
     """Each corner beside the same corner of a fresh explorer, which comes to it from the other side."""
     fresh, some = make(), corners(explorer, most=5)
@@ -182,6 +184,7 @@ def test_two_threads_moving_sliders_end_in_a_true_picture(explorer):
     explorer.values = start
 
 
+@pytest.mark.slow
 def test_one_output_carries_the_sliders_the_panel_and_the_sentences(explorer):
     data, metadata = explorer._repr_mimebundle_()
     sentences = [explorer.draw(**setting)[0] for setting in explorer._settings]

@@ -168,6 +168,7 @@ def calling(name, target, scope):
 
 
 @EVERY_LAB
+@pytest.mark.slow
 def test_each_wrong_answer_fails_in_its_own_task_only(name, record_property):
     scope, seen = solved(name), set()
     assert failing(name, scope, calls(name)) == set()
